@@ -1,0 +1,30 @@
+# make demo: set up and punch a hole.  make test: set up and run every check.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check setup clean
+
+demo: $(VENV)/ready
+	@scripts/setup-system demo
+	@$(BIN)/ice-punch demo
+
+test: $(VENV)/ready
+	@scripts/setup-system test
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+check: $(VENV)/ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml scripts/setup-python
+	@scripts/setup-python $(PYTHON) $(VENV)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

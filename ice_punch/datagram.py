@@ -1,0 +1,26 @@
+"""What every state machine of this package exchanges with the shell around it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+Address = tuple[str, int]
+"""A transport address: the IP address in its canonical text form, and the port."""
+
+
+class Transmit(NamedTuple):
+    """A datagram that must leave, from one of our transport addresses to another's."""
+
+    data: bytes
+    local: Address
+    destination: Address
+
+
+class RandomSource(Protocol):
+    """Where randomness comes from: ``random.SystemRandom()`` in life, ``random.Random(seed)`` in tests."""
+
+    def randbytes(self, n: int, /) -> bytes: ...
+
+    def getrandbits(self, k: int, /) -> int: ...
+
+    def random(self) -> float: ...

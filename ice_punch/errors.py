@@ -1,0 +1,90 @@
+"""Every exception this package raises to its users. Each is one sentence, most carry a report."""
+
+from __future__ import annotations
+
+from ice_punch.report import Report
+
+
+class IcePunchError(Exception):
+    """Base of all errors below."""
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class InvalidConfiguration(IcePunchError, ValueError):
+    """An argument that can not be used: a bad URI, an unknown interface, contradictory switches."""
+
+
+class InterfaceNotFound(InvalidConfiguration):
+    """The interface asked for does not exist or has no usable address."""
+
+
+class PortRangeExhausted(IcePunchError, OSError):
+    """Every port of the range given is taken."""
+
+
+class InvalidDescription(IcePunchError, ValueError):
+    """A session description or candidate line breaks the grammar of RFC 8839, 8842 or 8122."""
+
+
+class GatheringFailed(IcePunchError):
+    """No local candidate of any kind could be gathered."""
+
+
+class AuthenticationRejected(IcePunchError):
+    """A TURN server refused the user name or password."""
+
+
+class RelayDenied(IcePunchError):
+    """A TURN server refused the allocation for a reason other than the password."""
+
+
+class NoRoute(IcePunchError):
+    """Both sides spoke, and no candidate pair works (RFC 8445 section 8.1.2, 8863)."""
+
+
+class PeerSilent(IcePunchError):
+    """The peer was never heard on any candidate pair."""
+
+
+class ConsentLost(IcePunchError):
+    """The peer stopped answering consent checks for 30 s, or revoked consent (RFC 7675)."""
+
+
+class HandshakeFailed(IcePunchError):
+    """DTLS could not be agreed: an alert, a timeout, or no common version or cipher."""
+
+
+class FingerprintMismatch(HandshakeFailed):
+    """The peer's certificate is not the one its description announced (RFC 8122 section 6.2)."""
+
+
+class DatagramTooLarge(IcePunchError, ValueError):
+    """The datagram does not fit the path."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"a datagram of {size} bytes is too large for this path (limit {limit})")
+        self.size = size
+        self.limit = limit
+
+
+class DatagramRefused(IcePunchError, ValueError):
+    """A plain datagram that looks like STUN would be taken for STUN by the peer (RFC 7983)."""
+
+
+class ChannelClosed(IcePunchError, ConnectionError):
+    """The channel was closed, by this side or by the peer."""
+
+
+class SignalingFailed(IcePunchError, ConnectionError):
+    """The signaling server can not be reached, refused us, or went away for good."""
+
+
+class InvalidLink(InvalidConfiguration):
+    """The link is not one that ``listen`` made: no secret, no room, or no server."""
+
+
+class WrongSecret(IcePunchError):
+    """The peer could not open what we sealed, or we what it sealed: the secrets differ."""
