@@ -75,6 +75,10 @@ from ice_punch.stun.message import (
 from ice_punch.stun.rtt import (
     RttEstimator,
 )
+from ice_punch.stun.server import (
+    BindingServer,
+    ServerCounters,
+)
 from ice_punch.stun.transaction import (
     ClientTransaction,
     FailureReason,
@@ -129,6 +133,7 @@ __all__ = [
     "AddressErrorCode",
     "AlgorithmParameters",
     "AttributeType",
+    "BindingServer",
     "ChangeRequest",
     "ClientTransaction",
     "ErrorCode",
@@ -142,6 +147,7 @@ __all__ = [
     "Retransmission",
     "RttEstimator",
     "SecurityFeature",
+    "ServerCounters",
     "StunParseError",
     "TransactionEvent",
     "TransactionFailed",

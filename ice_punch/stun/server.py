@@ -1,0 +1,203 @@
+"""A Binding server: RFC 8489 section 12, and RFC 5780 where it has two addresses and two ports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from ice_punch.datagram import Address, Transmit
+from ice_punch.stun.attributes import (
+    CHANGE_REQUEST,
+    ERROR_CODE,
+    MAPPED_ADDRESS,
+    OTHER_ADDRESS,
+    PADDING,
+    RESPONSE_ORIGIN,
+    RESPONSE_PORT,
+    SOFTWARE,
+    UNKNOWN_ATTRIBUTES,
+    XOR_MAPPED_ADDRESS,
+)
+from ice_punch.stun.codecs import ErrorCode, StunParseError
+from ice_punch.stun.message import (
+    HEADER_SIZE,
+    Message,
+    MessageClass,
+    Method,
+    looks_like_stun,
+    parse_message,
+    response_to,
+)
+
+BAD_REQUEST: Final = ErrorCode(400, "Bad Request")
+UNKNOWN_ATTRIBUTE: Final = ErrorCode(420, "Unknown Attribute")
+
+_IPV4_MAPPED: Final = "::ffff:"
+_MAX_QUEUE: Final = 1024
+
+
+@dataclass(slots=True)
+class ServerCounters:
+    received: int = 0
+    answered: int = 0
+    """Responses made, error responses included."""
+    errors: Counter[int] = field(default_factory=Counter)
+    """Error responses, by code."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Datagrams that got no answer, by reason: ``not-stun``, ``no-cookie``, ``malformed``,
+    ``indication``, ``response``, ``unsupported-method``, ``source-port``, ``overload``."""
+
+
+class BindingServer:
+    """Tells each client the address that its request came from.
+
+    It demands no credentials (RFC 8489 section 12) and keeps no state: the answer to a resent
+    request is computed anew and is the same (section 6.3.1). A request gets one datagram, sent to
+    the IP address it came from; what is not a request gets none, so servers can not be made to
+    talk to each other, and PADDING is never answered with more than came.
+    """
+
+    def __init__(
+        self,
+        primary: Address | None = None,
+        alternate: Address | None = None,
+        *,
+        software: str | None = "ice-punch",
+        mtu: int = 1500,
+    ) -> None:
+        """A server at any number of addresses needs neither ``primary`` nor ``alternate``.
+
+        Given both, with different IP addresses and different ports, it offers NAT behaviour
+        discovery (RFC 5780) to datagrams that arrive at the four combinations, ``addresses``; it
+        needs all four. ``mtu`` is in bytes and bounds PADDING. Raises ValueError for an alternate
+        that is none, and for a ``software`` that SOFTWARE can not carry.
+        """
+        self.addresses: tuple[Address, ...] = () if primary is None else (primary,)
+        self._other: dict[Address, Address] = {}
+        if alternate is not None:
+            self._offer_discovery(primary, alternate)
+        if software is not None:
+            SOFTWARE.encode(software, b"")
+        self._software = software
+        self._mtu = mtu
+        self._outgoing: list[Transmit] = []
+        self.counters = ServerCounters()
+
+    def _offer_discovery(self, primary: Address | None, alternate: Address) -> None:
+        if (
+            primary is None
+            or primary[0] == alternate[0]
+            or primary[1] == alternate[1]
+            or (":" in primary[0]) != (":" in alternate[0])
+        ):
+            raise ValueError(
+                "an alternate address has another IP address, of the same family, and another "
+                "port than the primary one"
+            )
+        (a1, p1), (a2, p2) = primary, alternate
+        self.addresses = ((a1, p1), (a1, p2), (a2, p1), (a2, p2))
+        for ip, port in self.addresses:
+            self._other[ip, port] = (a2 if ip == a1 else a1, p2 if port == p1 else p1)
+
+    def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> None:
+        """``local`` is the address that the datagram arrived at, where the answer leaves from."""
+        counters = self.counters
+        counters.received += 1
+        request = self._accept(data, source)
+        if isinstance(request, str):
+            counters.dropped[request] += 1
+            return
+        response, origin, destination = self._respond(request, source, local)
+        if self._software is not None:
+            response.add(SOFTWARE, self._software)
+        encoded = response.to_bytes(fingerprint=request.has_fingerprint)
+        self._outgoing.append(Transmit(encoded, origin, destination))
+        counters.answered += 1
+
+    def datagrams_to_send(self, now: float) -> list[Transmit]:
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def _accept(self, data: bytes, source: Address) -> Message | str:
+        """The request, or why the datagram is dropped: RFC 8489 section 6.3."""
+        if not looks_like_stun(data):
+            return "no-cookie" if _looks_like_classic_stun(data) else "not-stun"
+        try:
+            message = parse_message(data)
+        except StunParseError:
+            return "malformed"
+        if message.message_class is MessageClass.INDICATION:
+            return "indication"
+        if message.message_class is not MessageClass.REQUEST:
+            return "response"
+        if message.method != Method.BINDING:
+            return "unsupported-method"
+        if source[1] == 0:
+            return "source-port"
+        if len(self._outgoing) >= _MAX_QUEUE:
+            return "overload"
+        return message
+
+    def _respond(
+        self, request: Message, source: Address, local: Address
+    ) -> tuple[Message, Address, Address]:
+        """The response, where it leaves from and where it goes to."""
+        other = self._other.get(local)
+        change = request.get(CHANGE_REQUEST)
+        response_port = request.get(RESPONSE_PORT)
+        padding = request.get(PADDING)
+
+        unknown = request.unknown_required
+        if change is not None and other is None:  # RFC 5780 section 6.1
+            unknown = (*unknown, CHANGE_REQUEST.type)
+        if unknown:  # RFC 8489 section 6.3.1
+            response = self._error(request, UNKNOWN_ATTRIBUTE)
+            response.add(UNKNOWN_ATTRIBUTES, unknown)
+            return response, local, source
+        # RFC 5780 section 7.5; port 0 is none that a response can go to
+        if response_port is not None and (padding is not None or response_port == 0):
+            return self._error(request, BAD_REQUEST), local, source
+
+        mapped = _mapped(source)
+        response = response_to(request, MessageClass.SUCCESS)
+        response.add(XOR_MAPPED_ADDRESS, mapped)
+        origin = local
+        destination = source if response_port is None else (source[0], response_port)
+        if other is not None:  # RFC 5780 section 6.1, table 1
+            if change is not None:
+                origin = (
+                    other[0] if change.change_ip else local[0],
+                    other[1] if change.change_port else local[1],
+                )
+            response.add(OTHER_ADDRESS, other)
+        # RFC 5780 section 6.1. A server with one address is a plain one until it is asked for more.
+        if other is not None or response_port is not None or padding is not None:
+            response.add(MAPPED_ADDRESS, mapped)
+            response.add(RESPONSE_ORIGIN, origin)
+        if padding is not None:
+            response.add(PADDING, bytes(-(-min(len(padding), self._mtu) // 4) * 4))
+        return response, origin, destination
+
+    def _error(self, request: Message, error: ErrorCode) -> Message:
+        self.counters.errors[error.code] += 1
+        response = response_to(request, MessageClass.ERROR)
+        response.add(ERROR_CODE, error)
+        return response
+
+
+def _mapped(source: Address) -> Address:
+    """An IPv4 client that a dual-stack IPv6 socket heard is told its IPv4 address."""
+    ip = source[0]
+    if ip.startswith(_IPV4_MAPPED) and "." in ip:
+        return (ip[len(_IPV4_MAPPED) :], source[1])
+    return source
+
+
+def _looks_like_classic_stun(data: bytes) -> bool:
+    """A header of RFC 3489, which had no magic cookie and is not served."""
+    return (
+        len(data) >= HEADER_SIZE
+        and data[0] < 0x40
+        and int.from_bytes(data[2:4], "big") == len(data) - HEADER_SIZE
+    )
