@@ -8,6 +8,12 @@ Address = tuple[str, int]
 """A transport address: the IP address in its canonical text form, and the port."""
 
 
+def format_address(address: Address) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Transmit(NamedTuple):
     """A datagram that must leave, from one of our transport addresses to another's."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ice_punch.datagram import Address
+from ice_punch.datagram import Address, format_address
 
 
 class CandidateType(StrEnum):
@@ -43,7 +43,7 @@ class Candidate:
     """Lower case: ``udp`` or ``tcp``."""
     priority: int
     host: str
-    """An IP address in canonical form, or a name ending in ``.local`` that is yet to be resolved."""
+    """An IP address in canonical form, or a ``.local`` name that is yet to be resolved."""
     port: int
     type: CandidateType
     related_address: Address | None = None
@@ -71,6 +71,9 @@ class Candidate:
     def is_link_local(self) -> bool:
         return not self.is_mdns and ipaddress.ip_address(self.host).is_link_local
 
+    def __str__(self) -> str:
+        return f"{self.type} {format_address(self.address)} priority {self.priority}"
+
     def with_host(self, host: str) -> Candidate:
         """The same candidate once its mDNS name is resolved."""
         return replace(self, host=host)
@@ -86,7 +89,7 @@ def candidate_priority(type_: CandidateType, local_preference: int, component: i
 
 
 def peer_reflexive_priority(priority: int) -> int:
-    """The PRIORITY that a check from a candidate of ``priority`` carries (RFC 8445 section 7.1.1)."""
+    """The PRIORITY in a check from a candidate of ``priority`` (RFC 8445 section 7.1.1)."""
     return (priority & 0x00FFFFFF) | (TYPE_PREFERENCE[CandidateType.PRFLX] << 24)
 
 

@@ -1,0 +1,151 @@
+"""The Binding messages of connectivity and consent checks, RFC 8445 section 7 and RFC 7675."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ice_punch.datagram import Address
+from ice_punch.stun import (
+    ERROR_CODE,
+    ICE_CONTROLLED,
+    ICE_CONTROLLING,
+    PRIORITY,
+    UNKNOWN_ATTRIBUTES,
+    USE_CANDIDATE,
+    USERNAME,
+    XOR_MAPPED_ADDRESS,
+    ErrorCode,
+    Integrity,
+    Message,
+    MessageClass,
+    Method,
+    response_to,
+    short_term_key,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A side's user name fragment and password (RFC 8445 section 5.3)."""
+
+    ufrag: str
+    pwd: str
+
+    @property
+    def key(self) -> bytes:
+        return short_term_key(self.pwd)
+
+    def __repr__(self) -> str:
+        return f"Credentials(ufrag={self.ufrag!r})"
+
+
+def check_request(
+    transaction_id: bytes,
+    *,
+    local_ufrag: str,
+    remote: Credentials,
+    priority: int,
+    controlling: bool,
+    tie_breaker: int,
+    nominate: bool,
+) -> bytes:
+    """A check, RFC 8445 section 7.2.2."""
+    request = Message(Method.BINDING, MessageClass.REQUEST, transaction_id)
+    request.add(USERNAME, f"{remote.ufrag}:{local_ufrag}")
+    request.add(PRIORITY, priority)
+    request.add(ICE_CONTROLLING if controlling else ICE_CONTROLLED, tie_breaker)
+    if nominate:
+        request.add(USE_CANDIDATE, True)
+    return request.to_bytes(key=remote.key)
+
+
+def success_response(request: Message, source: Address, key: bytes) -> bytes:
+    response = response_to(request, MessageClass.SUCCESS)
+    response.add(XOR_MAPPED_ADDRESS, source)
+    return response.to_bytes(key=key, algorithms=response_algorithms(request))
+
+
+def error_response(
+    request: Message,
+    code: int,
+    reason: str,
+    *,
+    key: bytes | None = None,
+    unknown: tuple[int, ...] = (),
+) -> bytes:
+    """An error response. 400 and 401 go out without integrity (RFC 8489 section 9.1.3)."""
+    response = response_to(request, MessageClass.ERROR)
+    response.add(ERROR_CODE, ErrorCode(code, reason))
+    if unknown:
+        response.add(UNKNOWN_ATTRIBUTES, unknown)
+    if key is None:
+        return response.to_bytes()
+    return response.to_bytes(key=key, algorithms=response_algorithms(request))
+
+
+def response_algorithms(request: Message) -> tuple[Integrity, ...]:
+    """RFC 8489 section 9.1.3: MESSAGE-INTEGRITY-SHA256 answers its like."""
+    return (Integrity.SHA256,) if Integrity.SHA256 in request.integrity else (Integrity.SHA1,)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReceived:
+    """An authenticated check from the peer."""
+
+    request: Message
+    source: Address
+    local: Address
+    remote_ufrag: str
+    priority: int
+    controlling: int | None
+    """The sender's tie-breaker, when it believes it is controlling."""
+    controlled: int | None
+    use_candidate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRefused:
+    """What to answer to a request that is no valid check; ``response`` None drops it."""
+
+    counter: str
+    response: bytes | None
+
+
+def examine_request(
+    request: Message, source: Address, local: Address, credentials: Credentials
+) -> CheckReceived | CheckRefused:
+    """RFC 8445 section 7.3 and RFC 8489 sections 9.1.3 and 6.3.1."""
+    username = request.get(USERNAME)
+    if not request.integrity or username is None:
+        return CheckRefused("requests_unauthenticated", error_response(request, 400, "Bad Request"))
+    ours, separator, theirs = username.partition(":")
+    algorithm = Integrity.SHA256 if Integrity.SHA256 in request.integrity else Integrity.SHA1
+    if not separator or ours != credentials.ufrag or not request.verify(credentials.key, algorithm):
+        return CheckRefused(
+            "requests_unauthenticated", error_response(request, 401, "Unauthenticated")
+        )
+    key = credentials.key
+    if request.unknown_required:
+        return CheckRefused(
+            "requests_with_unknown_attributes",
+            error_response(
+                request, 420, "Unknown Attribute", key=key, unknown=request.unknown_required
+            ),
+        )
+    priority = request.get(PRIORITY)
+    controlling, controlled = request.get(ICE_CONTROLLING), request.get(ICE_CONTROLLED)
+    if not priority or (controlling is None) == (controlled is None):
+        # RFC 8445 sections 7.1.1 to 7.1.3 demand PRIORITY and exactly one role.
+        return CheckRefused(
+            "requests_incomplete", error_response(request, 400, "Bad Request", key=key)
+        )
+    return CheckReceived(
+        request=request,
+        source=source,
+        local=local,
+        remote_ufrag=theirs,
+        priority=priority,
+        controlling=controlling,
+        controlled=controlled,
+        use_candidate=request.get(USE_CANDIDATE) is not None,
+    )

@@ -1,0 +1,132 @@
+"""The candidates of both sides: made, numbered, kept unique and found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ice_punch.datagram import Address
+from ice_punch.ice.candidate import (
+    Candidate,
+    CandidateType,
+    Foundations,
+    candidate_priority,
+)
+
+
+class LocalCandidates:
+    """Our candidates. Priorities are unique per component (RFC 8445 section 5.1.2)."""
+
+    def __init__(self) -> None:
+        self.all: list[Candidate] = []
+        self._foundations = Foundations()
+        self._preferences: set[tuple[CandidateType, int, int]] = set()
+        self._by_base: dict[Address, Candidate] = {}
+
+    def at_base(self, base: Address) -> Candidate | None:
+        """The host or relayed candidate whose base this is."""
+        return self._by_base.get(base)
+
+    def at_address(self, address: Address) -> Candidate | None:
+        return next((c for c in self.all if c.address == address), None)
+
+    def preference_of(self, candidate: Candidate) -> int:
+        return (candidate.priority >> 8) & 0xFFFF
+
+    def _unique_preference(self, type_: CandidateType, component: int, wanted: int) -> int:
+        # RFC 8445 section 5.1.2.1: several of one type have different local preferences.
+        while (type_, component, wanted) in self._preferences and wanted > 0:
+            wanted -= 1
+        self._preferences.add((type_, component, wanted))
+        return wanted
+
+    def add(
+        self,
+        type_: CandidateType,
+        address: Address,
+        *,
+        base: Address,
+        component: int,
+        local_preference: int,
+        related: Address | None = None,
+        server: str | None = None,
+        priority: int | None = None,
+    ) -> Candidate | None:
+        """Make a candidate; None if it is redundant: same address and base as one of higher
+        priority (RFC 8445 section 5.1.3)."""
+        if any(c.address == address and c.base == base for c in self.all):
+            return None
+        if priority is None:
+            preference = self._unique_preference(type_, component, local_preference)
+            priority = candidate_priority(type_, preference, component)
+        candidate = Candidate(
+            foundation=self._foundations.get(type_, base[0], server, "udp"),
+            component=component,
+            transport="udp",
+            priority=priority,
+            host=address[0],
+            port=address[1],
+            type=type_,
+            related_address=related,
+            base=base,
+            server=server,
+        )
+        self.all.append(candidate)
+        if base == address:
+            self._by_base[base] = candidate
+        return candidate
+
+
+class RemoteCandidates:
+    """The peer's candidates, signalled or learned from its checks. Bounded."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.all: list[Candidate] = []
+        self._learned = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.all) >= self.limit
+
+    def find(self, address: Address, component: int) -> Candidate | None:
+        return next(
+            (c for c in self.all if c.address == address and c.component == component), None
+        )
+
+    def add(self, candidate: Candidate) -> None:
+        self.all.append(candidate)
+
+    def replace(self, old: Candidate, new: Candidate) -> None:
+        self.all[self.all.index(old)] = new
+
+    def learn(self, address: Address, component: int, priority: int) -> Candidate:
+        """A peer-reflexive candidate with a foundation of its own (RFC 8445 section 7.3.1.3)."""
+        self._learned += 1
+        candidate = Candidate(
+            foundation=f"prflx{self._learned}",
+            component=component,
+            transport="udp",
+            priority=priority,
+            host=address[0],
+            port=address[1],
+            type=CandidateType.PRFLX,
+        )
+        self.all.append(candidate)
+        return candidate
+
+    def mapping_varies(self) -> bool:
+        """Whether the peer told two reflexive addresses of one base."""
+        seen: dict[tuple[Address, int], set[Address]] = {}
+        for candidate in self.all:
+            related = candidate.related_address
+            if candidate.type is not CandidateType.SRFLX or related is None:
+                continue
+            if related[0] in ("0.0.0.0", "::"):  # noqa: S104 (hidden, RFC 8839 section 5.1)
+                continue
+            seen.setdefault((related, candidate.component), set()).add(candidate.address)
+        return any(len(addresses) > 1 for addresses in seen.values())
+
+
+def same_but_signalled(learned: Candidate, signalled: Candidate) -> Candidate:
+    """RFC 8838 section 11: the pair's state stays, type and priority become the signalled ones."""
+    return replace(signalled, host=learned.host, port=learned.port)

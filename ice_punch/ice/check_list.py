@@ -1,0 +1,173 @@
+"""The check list of a data stream: pairing, pruning, freezing and what to check next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from ice_punch.datagram import Address
+from ice_punch.ice.candidate import Candidate
+from ice_punch.ice.pair import CandidatePair, PairState
+
+_ACTIVE = (PairState.WAITING, PairState.IN_PROGRESS)
+
+
+def may_pair(local: Candidate, remote: Candidate) -> bool:
+    """RFC 8445 section 6.1.2.2: same component, family and transport; link-local with its like."""
+    return (
+        local.component == remote.component
+        and local.transport == remote.transport == "udp"
+        and local.ip_version == remote.ip_version != 0
+        and local.is_link_local == remote.is_link_local
+    )
+
+
+class CheckList:
+    """The pairs of one data stream, best first, and the triggered-check queue beside them.
+
+    Only bases are paired: a server-reflexive candidate would be replaced by its base and pruned at
+    once (RFC 8445 section 6.1.2.4).
+    """
+
+    def __init__(self, max_pairs: int = 100) -> None:
+        self.max_pairs = max_pairs
+        """RFC 8445 section 6.1.2.5."""
+        self.pairs: list[CandidatePair] = []
+        self.triggered_check_queue: deque[CandidatePair] = deque()
+        self.pairs_refused = 0
+        self._by_key: dict[tuple[Address, Address], CandidatePair] = {}
+
+    def __iter__(self) -> Iterator[CandidatePair]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def find(self, base: Address, remote: Address) -> CandidatePair | None:
+        return self._by_key.get((base, remote))
+
+    @property
+    def valid_list(self) -> list[CandidatePair]:
+        """RFC 8445 section 7.2.5.3.2, highest priority first."""
+        return [pair for pair in self.pairs if pair.valid]
+
+    def add(self, pair: CandidatePair) -> bool:
+        """Insert a pair; False if it is there already or there is no room for it.
+
+        Over the limit, Failed pairs go first, then those of lowest priority that were not tried
+        yet (RFC 8838 section 10).
+        """
+        if pair.key in self._by_key:
+            return False
+        if len(self.pairs) >= self.max_pairs:
+            victim = next((p for p in reversed(self.pairs) if p.state is PairState.FAILED), None)
+            if victim is None:
+                victim = next(
+                    (
+                        p
+                        for p in reversed(self.pairs)
+                        if p.state in (PairState.FROZEN, PairState.WAITING)
+                        and p.priority < pair.priority
+                    ),
+                    None,
+                )
+            if victim is None:
+                self.pairs_refused += 1
+                return False
+            self.remove(victim)
+        pair.state = self._initial_state(pair)
+        self._by_key[pair.key] = pair
+        self.pairs.append(pair)
+        self.sort()
+        return True
+
+    def remove(self, pair: CandidatePair) -> None:
+        self.pairs.remove(pair)
+        del self._by_key[pair.key]
+        self.unqueue(pair)
+
+    def sort(self) -> None:
+        self.pairs.sort(key=lambda pair: (-pair.priority, pair.component))
+
+    def update_priorities(self, *, controlling: bool) -> None:
+        """A role switch changes every pair priority (RFC 8445 section 7.3.1.1)."""
+        for pair in self.pairs:
+            pair.update_priority(controlling=controlling)
+        self.sort()
+
+    def _initial_state(self, pair: CandidatePair) -> PairState:
+        # RFC 8445 section 6.1.2.6 and RFC 8838 section 12: one Waiting pair a foundation, and any
+        # pair whose foundation has already worked.
+        group = [other for other in self.pairs if other.foundation == pair.foundation]
+        if any(other.state is PairState.SUCCEEDED for other in group):
+            return PairState.WAITING
+        for other in group:
+            if other.state is PairState.WAITING and (pair.component, -pair.priority) < (
+                other.component,
+                -other.priority,
+            ):
+                other.state = PairState.FROZEN
+                return PairState.WAITING
+        if any(other.state in _ACTIVE for other in group):
+            return PairState.FROZEN
+        return PairState.WAITING
+
+    def trigger(self, pair: CandidatePair, *, ahead: bool = False) -> None:
+        """Queue a triggered check (RFC 8445 section 7.3.1.4), at most one a pair."""
+        if pair in self.triggered_check_queue:
+            if not ahead:
+                return
+            self.unqueue(pair)
+        if ahead:
+            self.triggered_check_queue.appendleft(pair)
+        else:
+            self.triggered_check_queue.append(pair)
+
+    def unqueue(self, pair: CandidatePair) -> None:
+        if pair in self.triggered_check_queue:
+            self.triggered_check_queue.remove(pair)
+
+    def succeeded(self, pair: CandidatePair) -> None:
+        """RFC 8445 section 7.2.5.3.3: every Frozen pair of the foundation becomes Waiting."""
+        pair.state = PairState.SUCCEEDED
+        for other in self.pairs:
+            if other.state is PairState.FROZEN and other.foundation == pair.foundation:
+                other.state = PairState.WAITING
+
+    def has_work(self) -> bool:
+        return bool(self.triggered_check_queue) or any(
+            pair.state is PairState.WAITING or self._may_unfreeze(pair) for pair in self.pairs
+        )
+
+    def next_triggered(self) -> CandidatePair | None:
+        """Step 1 of RFC 8445 section 6.1.4.2."""
+        return self.triggered_check_queue.popleft() if self.triggered_check_queue else None
+
+    def next_ordinary(self) -> CandidatePair | None:
+        """Steps 2 and 3 of RFC 8445 section 6.1.4.2."""
+        waiting = next((p for p in self.pairs if p.state is PairState.WAITING), None)
+        if waiting is not None:
+            return waiting
+        for pair in self.pairs:
+            if self._may_unfreeze(pair):
+                pair.state = PairState.WAITING
+        return next((p for p in self.pairs if p.state is PairState.WAITING), None)
+
+    def _may_unfreeze(self, pair: CandidatePair) -> bool:
+        return pair.state is PairState.FROZEN and not any(
+            other.state in _ACTIVE for other in self.pairs if other.foundation == pair.foundation
+        )
+
+    def conclude(self, selected: CandidatePair) -> list[CandidatePair]:
+        """RFC 8445 section 8.1.2: a component has its nominated pair. Returns the pairs that were
+        In-Progress, whose transactions end; untried pairs of the component are gone."""
+        in_progress: list[CandidatePair] = []
+        for pair in list(self.pairs):
+            if pair is selected or pair.component != selected.component:
+                continue
+            self.unqueue(pair)
+            if pair.state is PairState.IN_PROGRESS:
+                in_progress.append(pair)
+            elif pair.state in (PairState.WAITING, PairState.FROZEN):
+                self.remove(pair)
+        return in_progress

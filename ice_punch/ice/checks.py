@@ -1,0 +1,247 @@
+"""The client side of connectivity checks: sending them and judging the answers, RFC 8445
+section 7.2."""
+
+from __future__ import annotations
+
+from ice_punch.datagram import Address
+from ice_punch.ice.binding import check_request
+from ice_punch.ice.candidate import Candidate, CandidateType, peer_reflexive_priority
+from ice_punch.ice.conclusion import Conclusion
+from ice_punch.ice.events import IceState, LocalCandidateFound
+from ice_punch.ice.pair import CHECKS_REMEMBERED, CandidatePair, Check, PairState
+from ice_punch.ice.session import Session
+from ice_punch.stun import (
+    ERROR_CODE,
+    XOR_MAPPED_ADDRESS,
+    Integrity,
+    Message,
+    MessageClass,
+    Retransmission,
+)
+
+MAX_ROLE_CONFLICTS = 8
+"""A peer that answers 487 more often than this is not resolving anything."""
+
+
+class Checks:
+    """Every check that is out, by transaction id."""
+
+    def __init__(self, session: Session, conclusion: Conclusion) -> None:
+        self._session = session
+        self._conclusion = conclusion
+        self._out: dict[bytes, tuple[CandidatePair, Check]] = {}
+        self._role_conflicts = 0
+
+    def may_send(self) -> bool:
+        session = self._session
+        return (
+            session.remote_credentials is not None
+            and not session.ended
+            and session.check_list.has_work()
+        )
+
+    def perform_next(self, ta: float, now: float, *, triggered_only: bool = False) -> bool:
+        """One check, as RFC 8445 section 6.1.4.2 picks it. False if there was none."""
+        check_list = self._session.check_list
+        pair = check_list.next_triggered()
+        if pair is None and not triggered_only:
+            pair = check_list.next_ordinary()
+        if pair is None:
+            return False
+        self._start(pair, ta, now)
+        return True
+
+    def _start(self, pair: CandidatePair, ta: float, now: float) -> None:
+        session = self._session
+        remote = session.remote_credentials
+        assert remote is not None
+        nominate = session.controlling and session.nominating.get(pair.component) is pair
+        transaction_id = session.random.randbytes(12)
+        request = check_request(
+            transaction_id,
+            local_ufrag=session.credentials.ufrag,
+            remote=remote,
+            priority=peer_reflexive_priority(pair.local.priority),
+            controlling=session.controlling,
+            tie_breaker=session.tie_breaker,
+            nominate=nominate,
+        )
+        # RFC 8445 section 14.3: MAX(500 ms, Ta * (Num-Waiting + Num-In-Progress)).
+        active = sum(
+            1 for p in session.check_list if p.state in (PairState.WAITING, PairState.IN_PROGRESS)
+        )
+        config = session.config
+        retransmission = Retransmission(
+            now, rto=max(config.rto, ta * active), rc=config.rc, rm=config.rm
+        )
+        check = Check(transaction_id, request, retransmission, nominate, session.controlling)
+        for earlier in pair.checks:
+            earlier.retransmission.cancel()
+        pair.checks.append(check)
+        if len(pair.checks) > CHECKS_REMEMBERED:
+            self._out.pop(pair.checks.popleft().transaction_id, None)
+        self._out[transaction_id] = (pair, check)
+        if not pair.valid:
+            pair.state = PairState.IN_PROGRESS
+        self._send(pair, check)
+
+    def _send(self, pair: CandidatePair, check: Check) -> None:
+        pair.requests_sent += 1
+        self._session.send(check.request, pair.base, pair.remote.address)
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def timers(self) -> list[float]:
+        return [
+            timer
+            for _, check in self._out.values()
+            if (timer := check.retransmission.get_timer()) is not None
+        ]
+
+    def handle_timer(self, now: float) -> None:
+        for transaction_id, (pair, check) in list(self._out.items()):
+            timer = check.retransmission.get_timer()
+            if timer is None or timer > now:
+                continue
+            if check.retransmission.handle_timer(now):
+                self._send(pair, check)
+            elif check.retransmission.failed:
+                del self._out[transaction_id]
+                if check is pair.current_check:
+                    self.fail(pair, "no answer")
+
+    # -- answers ------------------------------------------------------------------------------
+
+    def owns(self, transaction_id: bytes) -> bool:
+        return transaction_id in self._out
+
+    def receive_response(
+        self, response: Message, source: Address, local: Address, now: float
+    ) -> None:
+        session = self._session
+        pair, check = self._out[response.transaction_id]
+        remote = session.remote_credentials
+        assert remote is not None
+        if not response.verify(remote.key, Integrity.SHA1):
+            # RFC 8489 section 9.1.4: as if it had never come; retransmission goes on.
+            session.counters["responses_unauthenticated"] += 1
+            return
+        session.peer_heard = True
+        session.last_sign_at = now
+        del self._out[response.transaction_id]
+        check.answered_at = now
+        pair.responses_received += 1
+        if check.retransmission.sends == 1:  # Karn: only an unambiguous round trip is a sample
+            pair.rtt = now - check.retransmission.first_sent_at
+        if source != pair.remote.address or local != pair.base:
+            self.fail(pair, "the answer came from elsewhere")  # section 7.2.5.2.1
+        elif response.message_class is MessageClass.ERROR:
+            self._receive_error(response, pair, check, now)
+        else:
+            mapped = response.get(XOR_MAPPED_ADDRESS)
+            if mapped is None or response.unknown_required:
+                # RFC 8489 section 6.3.3: discarded, and the transaction has failed.
+                session.counters["responses_unusable"] += 1
+                self.fail(pair, "the answer was unusable")
+            else:
+                self._succeeded(pair, check, mapped, now)
+
+    def _receive_error(
+        self, response: Message, pair: CandidatePair, check: Check, now: float
+    ) -> None:
+        session = self._session
+        error = response.get(ERROR_CODE)
+        if error is None or error.code != 487 or response.unknown_required:
+            session.counters["error_responses"] += 1
+            self.fail(pair, f"error {error.code}" if error else "an error without a code")
+            return
+        # Section 7.2.5.1. A 487 to a check of a role that was given up meanwhile says nothing new.
+        if check.controlling == session.controlling:
+            self._role_conflicts += 1
+            if self._role_conflicts > MAX_ROLE_CONFLICTS:
+                self.fail(pair, "role conflict without end")
+                return
+            session.switch_role(controlling=not check.controlling)
+            session.tie_breaker = session.random.getrandbits(64)
+        if not pair.valid:
+            pair.state = PairState.WAITING
+        session.check_list.trigger(pair)
+
+    def _succeeded(self, pair: CandidatePair, check: Check, mapped: Address, now: float) -> None:
+        session = self._session
+        pair.last_response_at = now
+        session.validated.add(pair.key)
+        for earlier in pair.checks:
+            earlier.retransmission.cancel()
+        first = not pair.valid
+        pair.mapped = self._mapped_candidate(pair, mapped)
+        if first:
+            pair.valid_since = now
+        session.check_list.succeeded(pair)  # section 7.2.5.3.3
+        if session.nominating.get(pair.component) is not pair:
+            session.check_list.unqueue(pair)
+        self._conclusion.pair_valid(pair, now)
+        if check.nominating and session.controlling:
+            self._conclusion.nominated(pair, now)  # section 7.2.5.3.4
+        elif pair.nominate_on_success and not session.controlling:
+            self._conclusion.nominated(pair, now)  # section 7.3.1.5
+
+    def _mapped_candidate(self, pair: CandidatePair, mapped: Address) -> Candidate:
+        """Section 7.2.5.3.1: an unknown mapped address is a peer-reflexive candidate of ours."""
+        session = self._session
+        known = session.local.at_address(mapped)
+        if known is not None:
+            return known
+        candidate = session.local.add(
+            CandidateType.PRFLX,
+            mapped,
+            base=pair.base,
+            component=pair.component,
+            local_preference=0,
+            related=pair.base,
+            priority=peer_reflexive_priority(pair.local.priority),
+        )
+        assert candidate is not None
+        session.events.append(LocalCandidateFound(candidate))
+        return candidate
+
+    # -- failure ------------------------------------------------------------------------------
+
+    def fail(self, pair: CandidatePair, why: str) -> None:
+        """Sections 7.2.5.2 and 7.2.5.3.4. The pair may live again through a check of the peer."""
+        session = self._session
+        if session.nominating.get(pair.component) is pair:
+            del session.nominating[pair.component]
+        elif pair.valid:
+            return  # a superfluous check failed; consent decides about a valid pair
+        if session.selected.get(pair.component) is pair:
+            return
+        pair.invalidate()
+        session.check_list.unqueue(pair)
+        session.counters["pairs_failed"] += 1
+        if session.state is IceState.CONNECTED and session.data_pair(pair.component) is None:
+            session.set_state(IceState.CHECKING, f"the only valid pair failed: {why}")
+
+    def hard_error(self, local: Address, destination: Address) -> None:
+        """Section 7.2.5.2.2: ICMP says that the check can not arrive."""
+        pair = self._session.check_list.find(local, destination)
+        if pair is None or pair.valid or pair.state is not PairState.IN_PROGRESS:
+            return
+        self._session.counters["icmp_errors"] += 1
+        for check in pair.checks:
+            check.retransmission.cancel()
+        self.fail(pair, "ICMP error")
+
+    def cancel(self, pairs: list[CandidatePair]) -> None:
+        """Section 8.1.2: send no more, but still accept what answers."""
+        for pair in pairs:
+            for check in pair.checks:
+                check.retransmission.cancel()
+
+    def stop(self) -> None:
+        self._out.clear()
+
+    def forget(self, pair: CandidatePair) -> None:
+        for check in pair.checks:
+            self._out.pop(check.transaction_id, None)
+        pair.checks.clear()

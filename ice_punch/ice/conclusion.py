@@ -1,0 +1,122 @@
+"""Concluding ICE: nomination, selected pairs, patience, failure. RFC 8445 section 8, RFC 8863."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ice_punch.ice.events import FailureCause, IceState, SelectedPairChanged
+from ice_punch.ice.pair import CandidatePair, PairState
+from ice_punch.ice.policy import NominationPolicy
+from ice_punch.ice.session import Session
+
+_UNDECIDED = (PairState.FROZEN, PairState.WAITING, PairState.IN_PROGRESS)
+
+HOPELESS_GIVE_UP = 3.0
+"""Seconds, in place of ``give_up_after``, when both NATs are known to map by destination."""
+
+
+class Conclusion:
+    """Takes a session from its first valid pair to its selected pairs, or to failure."""
+
+    def __init__(
+        self,
+        session: Session,
+        policy: NominationPolicy,
+        on_concluded: Callable[[list[CandidatePair]], None],
+        mapping_varies: Callable[[], bool],
+    ) -> None:
+        self._session = session
+        self._policy = policy
+        self._on_concluded = on_concluded
+        self._mapping_varies = mapping_varies
+        self._ask_policy_at: float | None = None
+        self._patience_over = False
+
+    def pair_valid(self, pair: CandidatePair, now: float) -> None:
+        session = self._session
+        if session.state is IceState.CHECKING and all(
+            session.data_pair(c) is not None for c in session.config.components
+        ):
+            session.set_state(IceState.CONNECTED, f"a valid pair was found: {_name(pair)}")
+
+    def consider_nomination(self, ta: float, now: float) -> None:
+        """Ask the policy, for every component without a nomination (section 8.1.1)."""
+        session = self._session
+        self._ask_policy_at = None
+        if not session.controlling or session.ended or session.remote_credentials is None:
+            return
+        for component in session.config.components:
+            if component in session.selected or component in session.nominating:
+                continue
+            pair, ask_at = self._policy.nominate(session.check_list, component, ta, now)
+            if pair is not None:
+                session.nominating[component] = pair
+                session.check_list.trigger(pair, ahead=True)
+            elif ask_at is not None:
+                self._ask_policy_at = min(ask_at, self._ask_policy_at or ask_at)
+
+    def nominated(self, pair: CandidatePair, now: float) -> None:
+        """The nominated flag is set. A controlled agent that is told several pairs takes the one
+        of highest priority (section 8.1.1)."""
+        session = self._session
+        pair.nominated = True
+        session.nominating.pop(pair.component, None)
+        before = session.selected.get(pair.component)
+        if before is pair or (before is not None and before.priority >= pair.priority):
+            return
+        session.selected[pair.component] = pair
+        self._on_concluded(session.check_list.conclude(pair))
+        session.events.append(SelectedPairChanged(pair))
+        if all(c in session.selected for c in session.config.components):
+            who = "this side" if session.controlling else "the peer"
+            session.set_state(IceState.COMPLETED, f"{who} nominated {_name(pair)}")
+
+    # -- failure ------------------------------------------------------------------------------
+
+    def timers(self, remote_ended: bool) -> list[float]:
+        session = self._session
+        times = [] if self._ask_policy_at is None else [self._ask_policy_at]
+        if session.state is IceState.CHECKING and session.started_at is not None:
+            give_up_at = self._give_up_at(remote_ended)
+            if give_up_at is not None:
+                times.append(give_up_at)
+            if not self._patience_over:
+                times.append(session.started_at + session.config.patience)
+        return times
+
+    def _give_up_at(self, remote_ended: bool) -> float | None:
+        session = self._session
+        give_up = session.config.give_up_after
+        if give_up is None or session.started_at is None:
+            return None
+        if remote_ended and self._mapping_varies() and session.remote.mapping_varies():
+            give_up = min(give_up, HOPELESS_GIVE_UP)
+        return max(session.last_sign_at, session.started_at) + give_up
+
+    def consider_failure(self, remote_ended: bool, now: float) -> None:
+        """RFC 8863: a check list does not fail before the patience is over, whatever happened on
+        it; after that it fails when nothing is left to try (RFC 8445 section 7.2.5.4)."""
+        session = self._session
+        if session.state is not IceState.CHECKING or session.started_at is None:
+            return
+        self._patience_over = now >= session.started_at + session.config.patience
+        give_up_at = self._give_up_at(remote_ended)
+        given_up = give_up_at is not None and now >= give_up_at
+        exhausted = self._patience_over and not any(
+            pair.state in _UNDECIDED for pair in session.check_list
+        )
+        if not given_up and not exhausted:
+            return
+        tried = len(session.check_list)
+        waited = now - session.started_at
+        if session.peer_heard or remote_ended:
+            reason = f"none of {tried} candidate pairs works after {waited:.1f} s"
+            session.set_state(IceState.FAILED, reason, FailureCause.NO_ROUTE)
+        else:
+            reason = f"the peer was not heard on any of {tried} candidate pairs in {waited:.1f} s"
+            session.set_state(IceState.FAILED, reason, FailureCause.PEER_SILENT)
+
+
+def _name(pair: CandidatePair) -> str:
+    local = (pair.mapped or pair.local).type.value
+    return f"{local} to {pair.remote.type.value} {pair.remote.host}:{pair.remote.port}"

@@ -1,0 +1,59 @@
+"""Consent freshness, RFC 7675: the peer must keep answering, or we fall silent."""
+
+from __future__ import annotations
+
+from ice_punch.datagram import RandomSource
+
+CONSENT_INTERVAL = 5.0
+"""Seconds between checks, randomized by 0.8 to 1.2 (section 5.1)."""
+CONSENT_TIMEOUT = 30.0
+"""Seconds since the last valid response after which sending stops (section 5.1)."""
+
+
+class Consent:
+    """The consent of one address. Any answer to any check of the last 30 s renews it."""
+
+    def __init__(
+        self,
+        last_response_at: float,
+        now: float,
+        random: RandomSource,
+        *,
+        interval: float = CONSENT_INTERVAL,
+        timeout: float = CONSENT_TIMEOUT,
+    ) -> None:
+        self.last_response_at = last_response_at
+        self.timeout = timeout
+        self._interval = interval
+        self._random = random
+        self._outstanding: dict[bytes, float] = {}
+        self._next_check_at = now + self._jittered()
+
+    def _jittered(self) -> float:
+        return self._interval * (0.8 + 0.4 * self._random.random())
+
+    @property
+    def expires_at(self) -> float:
+        return self.last_response_at + self.timeout
+
+    @property
+    def next_check_at(self) -> float:
+        return self._next_check_at
+
+    def hurry(self, now: float) -> None:
+        """Make the next check now, when no round trip is known yet."""
+        self._next_check_at = now
+
+    def check_sent(self, transaction_id: bytes, now: float) -> None:
+        oldest = now - self.timeout
+        self._outstanding = {t: sent for t, sent in self._outstanding.items() if sent > oldest}
+        self._outstanding[transaction_id] = now
+        self._next_check_at = now + self._jittered()
+
+    def owns(self, transaction_id: bytes) -> bool:
+        return transaction_id in self._outstanding
+
+    def answered(self, transaction_id: bytes, now: float) -> float:
+        """A valid response came; returns the round trip in seconds."""
+        self.last_response_at = max(self.last_response_at, now)
+        return now - self._outstanding.pop(transaction_id)

@@ -1,0 +1,129 @@
+"""The server side of connectivity checks: answering the peer's and what they trigger, RFC 8445
+section 7.3."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ice_punch.datagram import Address
+from ice_punch.ice.binding import (
+    CheckReceived,
+    CheckRefused,
+    error_response,
+    examine_request,
+    success_response,
+)
+from ice_punch.ice.candidate import MAX_PRIORITY
+from ice_punch.ice.conclusion import Conclusion
+from ice_punch.ice.pair import CandidatePair, PairState
+from ice_punch.ice.session import Session
+from ice_punch.stun import Message
+
+
+class Requests:
+    """Answers every check at once; the rest waits for the peer's parameters if it must."""
+
+    def __init__(self, session: Session, conclusion: Conclusion) -> None:
+        self._session = session
+        self._conclusion = conclusion
+        self._early: deque[CheckReceived] = deque(maxlen=session.config.max_early_checks)
+
+    def receive(self, request: Message, source: Address, local: Address, now: float) -> None:
+        session = self._session
+        if not request.has_fingerprint:
+            session.counters["requests_without_fingerprint"] += 1  # section 7.3: no check
+            return
+        if session.local.at_base(local) is None or source in session.refused_remote:
+            session.counters["requests_refused"] += 1
+            return
+        result = examine_request(request, source, local, session.credentials)
+        if isinstance(result, CheckRefused):
+            session.counters[result.counter] += 1
+            if result.response is not None:
+                session.send(result.response, local, source)
+            return
+        if self._conflict(result):
+            session.counters["role_conflicts"] += 1
+            session.send(
+                error_response(request, 487, "Role Conflict", key=session.credentials.key),
+                local,
+                source,
+            )
+            return
+        session.counters["checks_answered"] += 1
+        session.send(success_response(request, source, session.credentials.key), local, source)
+        if session.remote_credentials is None:
+            # Section 7.3: answered now, the rest when the peer's parameters have come.
+            if len(self._early) == self._early.maxlen:
+                session.counters["early_checks_dropped"] += 1
+            self._early.append(result)
+        else:
+            self._process(result, now)
+
+    def _conflict(self, check: CheckReceived) -> bool:
+        """Section 7.3.1.1: switch our role, or say that the peer must switch its own."""
+        session = self._session
+        if session.controlling and check.controlling is not None:
+            if session.tie_breaker >= check.controlling:
+                return True
+            session.switch_role(controlling=False)
+        elif not session.controlling and check.controlled is not None:
+            if session.tie_breaker < check.controlled:
+                return True
+            session.switch_role(controlling=True)
+        return False
+
+    def process_early(self, now: float) -> None:
+        """The peer's parameters are known."""
+        while self._early:
+            self._process(self._early.popleft(), now)
+
+    def _process(self, check: CheckReceived, now: float) -> None:
+        session = self._session
+        remote_credentials = session.remote_credentials
+        local = session.local.at_base(check.local)
+        if remote_credentials is None or local is None:
+            return
+        if check.remote_ufrag != remote_credentials.ufrag:
+            session.counters["requests_of_another_ufrag"] += 1
+            return
+        session.peer_heard = True
+        session.last_sign_at = now
+        remote = session.remote.find(check.source, local.component)
+        if remote is None:
+            if session.remote.full:
+                session.counters["candidates_surplus"] += 1
+                return
+            # Section 7.3.1.3.
+            priority = min(check.priority, MAX_PRIORITY)
+            remote = session.remote.learn(check.source, local.component, priority)
+        session.validated.add((check.local, check.source))
+        pair = session.check_list.find(check.local, check.source)
+        nominates = check.use_candidate and not session.controlling
+        if pair is None:
+            if local.component in session.selected and not nominates:
+                return
+            pair = session.form_pair(local, remote)
+            if pair is None:
+                return
+            pair.state = PairState.WAITING
+        pair.requests_received += 1
+        pair.responses_sent += 1
+        if pair.state is PairState.SUCCEEDED:
+            if nominates:
+                self._conclusion.nominated(pair, now)  # section 7.3.1.5
+            return
+        if nominates:
+            pair.nominate_on_success = True
+        if local.component not in session.selected or nominates:
+            self._trigger(pair)
+
+    def _trigger(self, pair: CandidatePair) -> None:
+        """Section 7.3.1.4. The check that is out is not resent, its answer still counts, and a new
+        one goes ahead of the ordinary ones: this is what opens two NATs in one and a half round
+        trips instead of after the 500 ms timer."""
+        if pair.state is PairState.IN_PROGRESS:
+            for check in pair.checks:
+                check.retransmission.cancel()
+        pair.state = PairState.WAITING
+        self._session.check_list.trigger(pair)

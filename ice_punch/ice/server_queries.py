@@ -1,0 +1,190 @@
+"""Server-reflexive gathering: Binding requests to STUN servers, RFC 8445 section 5.1.1.2."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from ice_punch.datagram import Address, RandomSource, Transmit
+from ice_punch.stun import (
+    MAPPED_ADDRESS,
+    SOFTWARE,
+    XOR_MAPPED_ADDRESS,
+    ClientTransaction,
+    Message,
+    MessageClass,
+    Method,
+    TransactionFailed,
+    TransactionSucceeded,
+)
+
+KEEPALIVE_INTERVAL = 15.0
+"""Seconds. RFC 8445 sections 5.1.1.4 and 11: Tr, never less."""
+MAX_QUERIES = 64
+
+
+@dataclass(slots=True)
+class ServerQuery:
+    """One base asking one server."""
+
+    server: str
+    address: Address
+    base: Address
+    component: int
+    transaction: ClientTransaction | None = None
+    mapped: Address | None = None
+    keep_alive_at: float | None = None
+    reported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAnswered:
+    query: ServerQuery
+    mapped: Address
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFailed:
+    query: ServerQuery
+    reason: str
+
+
+class ServerQueries:
+    """The queries of one agent. The agent's pacer says when one may start."""
+
+    def __init__(self, random: RandomSource, software: str | None) -> None:
+        self._random = random
+        self._software = software
+        self._waiting: deque[ServerQuery] = deque()
+        self._running: dict[bytes, ServerQuery] = {}
+        self._kept_alive: list[ServerQuery] = []
+        self._outbox: list[Transmit] = []
+        self.all: list[ServerQuery] = []
+        self.stopped = False
+
+    def add(self, server: str, address: Address, base: Address, component: int) -> None:
+        """Raises ValueError past 64 queries."""
+        if len(self.all) >= MAX_QUERIES:
+            raise ValueError(f"more than {MAX_QUERIES} server queries")
+        query = ServerQuery(server, address, base, component, reported=self.stopped)
+        self.all.append(query)
+        if not self.stopped:
+            self._waiting.append(query)
+
+    def has_work(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any query has yet to end for the first time."""
+        return any(not query.reported for query in self.all)
+
+    def mapping_varies(self) -> bool:
+        """Whether one base was seen at different addresses by different servers."""
+        seen: dict[Address, set[Address]] = {}
+        for query in self.all:
+            if query.mapped is not None:
+                seen.setdefault(query.base, set()).add(query.mapped)
+        return any(len(mapped) > 1 for mapped in seen.values())
+
+    def start_next(self, now: float, ta: float) -> None:
+        query = self._waiting.popleft()
+        request = Message(Method.BINDING, MessageClass.REQUEST, self._random.randbytes(12))
+        if self._software is not None:
+            request.add(SOFTWARE, self._software)
+        # RFC 8445 section 14.3: RTO = MAX(500 ms, Ta * number of transactions).
+        rto = max(0.5, ta * (len(self._running) + len(self._waiting) + 1))
+        query.transaction = ClientTransaction(request, query.base, query.address, now, rto=rto)
+        self._running[request.transaction_id] = query
+        self._outbox.extend(query.transaction.datagrams_to_send(now))
+
+    def owns(self, transaction_id: bytes) -> bool:
+        return transaction_id in self._running
+
+    def receive(
+        self, transaction_id: bytes, data: bytes, source: Address, local: Address, now: float
+    ) -> QueryAnswered | QueryFailed | None:
+        query = self._running[transaction_id]
+        assert query.transaction is not None
+        query.transaction.receive_datagram(data, source, local, now)
+        return self._outcome(transaction_id, query, now)
+
+    def receive_icmp_error(
+        self, local: Address, destination: Address, now: float
+    ) -> list[QueryFailed]:
+        """RFC 8489 section 6.2.1: a hard ICMP error ends the transaction."""
+        failed = []
+        for transaction_id, query in list(self._running.items()):
+            if (query.base, query.address) == (local, destination):
+                assert query.transaction is not None
+                query.transaction.handle_icmp_error(now)
+                outcome = self._outcome(transaction_id, query, now)
+                if isinstance(outcome, QueryFailed):
+                    failed.append(outcome)
+        return failed
+
+    def _outcome(
+        self, transaction_id: bytes, query: ServerQuery, now: float
+    ) -> QueryAnswered | QueryFailed | None:
+        assert query.transaction is not None
+        event = query.transaction.next_event()
+        if event is None:
+            return None
+        del self._running[transaction_id]
+        mapped: Address | None = None
+        reason = "unexpected answer"
+        if isinstance(event, TransactionSucceeded):
+            mapped = event.response.get(XOR_MAPPED_ADDRESS) or event.response.get(MAPPED_ADDRESS)
+            if mapped is None:
+                reason = "the answer has no mapped address"
+        elif isinstance(event, TransactionFailed):
+            reason = str(event.reason)
+        if mapped is None:
+            return QueryFailed(query, reason)
+        query.mapped = mapped
+        query.keep_alive_at = now + KEEPALIVE_INTERVAL
+        self._kept_alive.append(query)
+        return QueryAnswered(query, mapped)
+
+    def handle_timer(self, now: float) -> list[QueryFailed]:
+        failed = []
+        for transaction_id, query in list(self._running.items()):
+            transaction = query.transaction
+            assert transaction is not None
+            timer = transaction.get_timer()
+            if timer is not None and timer <= now:
+                transaction.handle_timer(now)
+                self._outbox.extend(transaction.datagrams_to_send(now))
+                outcome = self._outcome(transaction_id, query, now)
+                if isinstance(outcome, QueryFailed):
+                    failed.append(outcome)
+        for query in list(self._kept_alive):
+            # RFC 8445 section 5.1.1.4: the mapping is kept alive until ICE is done.
+            if query.keep_alive_at is not None and query.keep_alive_at <= now:
+                self._kept_alive.remove(query)
+                self._waiting.append(query)
+        return failed
+
+    def stop(self) -> None:
+        """ICE is done: nothing is asked and nothing kept alive any more."""
+        self.stopped = True
+        for query in self.all:
+            query.reported = True
+        self._waiting.clear()
+        self._running.clear()
+        self._kept_alive.clear()
+        self._outbox.clear()
+
+    def get_timer(self) -> float | None:
+        times = [
+            timer
+            for query in self._running.values()
+            if query.transaction is not None
+            and (timer := query.transaction.get_timer()) is not None
+        ]
+        times += [q.keep_alive_at for q in self._kept_alive if q.keep_alive_at is not None]
+        return min(times, default=None)
+
+    def datagrams_to_send(self) -> list[Transmit]:
+        sent, self._outbox = self._outbox, []
+        return sent
