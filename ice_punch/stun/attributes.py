@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from ice_punch.datagram import Address
-from ice_punch.stun import codecs
+from ice_punch.stun import addresses, codecs
 from ice_punch.stun.codecs import (
     AddressErrorCode,
     AlgorithmParameters,
@@ -64,7 +64,7 @@ _U64: Final = codecs.number("!Q")
 _PREPARED: Final = codecs.text(prepare=opaque_string)
 
 # RFC 8489 section 14
-MAPPED_ADDRESS: Final[AttributeType[Address]] = _define(0x0001, "MAPPED-ADDRESS", codecs.ADDRESS)
+MAPPED_ADDRESS: Final[AttributeType[Address]] = _define(0x0001, "MAPPED-ADDRESS", addresses.ADDRESS)
 USERNAME: Final[AttributeType[str]] = _define(
     0x0006, "USERNAME", codecs.text(prepare=opaque_string, max_characters=None)
 )
@@ -79,7 +79,7 @@ PASSWORD_ALGORITHM: Final[AttributeType[AlgorithmParameters]] = _define(
 )
 USERHASH: Final[AttributeType[bytes]] = _define(0x001E, "USERHASH", codecs.octets(range(32, 33)))
 XOR_MAPPED_ADDRESS: Final[AttributeType[Address]] = _define(
-    0x0020, "XOR-MAPPED-ADDRESS", codecs.XOR_ADDRESS
+    0x0020, "XOR-MAPPED-ADDRESS", addresses.XOR_ADDRESS
 )
 PASSWORD_ALGORITHMS: Final[AttributeType[tuple[AlgorithmParameters, ...]]] = _define(
     0x8002, "PASSWORD-ALGORITHMS", codecs.PASSWORD_ALGORITHMS
@@ -87,7 +87,7 @@ PASSWORD_ALGORITHMS: Final[AttributeType[tuple[AlgorithmParameters, ...]]] = _de
 ALTERNATE_DOMAIN: Final[AttributeType[str]] = _define(0x8003, "ALTERNATE-DOMAIN", codecs.DOMAIN)
 SOFTWARE: Final[AttributeType[str]] = _define(0x8022, "SOFTWARE", codecs.text(lenient=True))
 ALTERNATE_SERVER: Final[AttributeType[Address]] = _define(
-    0x8023, "ALTERNATE-SERVER", codecs.ADDRESS
+    0x8023, "ALTERNATE-SERVER", addresses.ADDRESS
 )
 
 # RFC 8445 section 16.1
@@ -100,11 +100,11 @@ ICE_CONTROLLING: Final[AttributeType[int]] = _define(0x802A, "ICE-CONTROLLING", 
 CHANNEL_NUMBER: Final[AttributeType[int]] = _define(0x000C, "CHANNEL-NUMBER", codecs.number("!Hxx"))
 LIFETIME: Final[AttributeType[int]] = _define(0x000D, "LIFETIME", _U32)
 XOR_PEER_ADDRESS: Final[AttributeType[Address]] = _define(
-    0x0012, "XOR-PEER-ADDRESS", codecs.XOR_ADDRESS
+    0x0012, "XOR-PEER-ADDRESS", addresses.XOR_ADDRESS
 )
 DATA: Final[AttributeType[bytes]] = _define(0x0013, "DATA", codecs.octets())
 XOR_RELAYED_ADDRESS: Final[AttributeType[Address]] = _define(
-    0x0016, "XOR-RELAYED-ADDRESS", codecs.XOR_ADDRESS
+    0x0016, "XOR-RELAYED-ADDRESS", addresses.XOR_ADDRESS
 )
 REQUESTED_ADDRESS_FAMILY: Final[AttributeType[int]] = _define(
     0x0017, "REQUESTED-ADDRESS-FAMILY", codecs.number("!Bxxx")
@@ -132,8 +132,10 @@ CHANGE_REQUEST: Final[AttributeType[ChangeRequest]] = _define(
 PADDING: Final[AttributeType[bytes]] = _define(0x0026, "PADDING", codecs.octets())
 RESPONSE_PORT: Final[AttributeType[int]] = _define(0x0027, "RESPONSE-PORT", codecs.RESPONSE_PORT)
 CACHE_TIMEOUT: Final[AttributeType[int]] = _define(0x8027, "CACHE-TIMEOUT", _U32)
-RESPONSE_ORIGIN: Final[AttributeType[Address]] = _define(0x802B, "RESPONSE-ORIGIN", codecs.ADDRESS)
-OTHER_ADDRESS: Final[AttributeType[Address]] = _define(0x802C, "OTHER-ADDRESS", codecs.ADDRESS)
+RESPONSE_ORIGIN: Final[AttributeType[Address]] = _define(
+    0x802B, "RESPONSE-ORIGIN", addresses.ADDRESS
+)
+OTHER_ADDRESS: Final[AttributeType[Address]] = _define(0x802C, "OTHER-ADDRESS", addresses.ADDRESS)
 
 # Placed and checked by the message itself: RFC 8489 sections 14.5, 14.6 and 14.7
 MESSAGE_INTEGRITY: Final[AttributeType[bytes]] = AttributeType(

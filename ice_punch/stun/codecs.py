@@ -7,13 +7,9 @@ the attribute can not have; it raises nothing else for any byte string.
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final, Generic, NamedTuple, TypeVar
-
-from ice_punch.datagram import Address
 
 MAGIC_COOKIE: Final = 0x2112A442
 """RFC 8489 section 5."""
@@ -77,90 +73,6 @@ class AlgorithmParameters(NamedTuple):
 def padding(size: int) -> int:
     """How many bytes follow a value of ``size`` bytes up to the 32-bit boundary."""
     return -size & 3
-
-
-# Transport addresses, RFC 8489 sections 14.1 and 14.2
-
-IPV4: Final = 1
-IPV6: Final = 2
-
-_ADDRESS_HEAD: Final = struct.Struct("!xBH")
-_ADDRESS_V4: Final = struct.Struct("!xBHI")
-_COOKIE_BYTES: Final = MAGIC_COOKIE.to_bytes(4, "big")
-_COOKIE_TOP: Final = MAGIC_COOKIE >> 16
-_V4_SIZE: Final = 8
-_V6_SIZE: Final = 20
-
-
-@lru_cache(maxsize=4096)
-def _ipv4_text(number: int) -> str:
-    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-@lru_cache(maxsize=1024)
-def _ipv6_text(number: int) -> str:
-    if number >> 32 == 0xFFFF:  # RFC 5952 section 5, and what socket functions print
-        return f"::ffff:{_ipv4_text(number & 0xFFFFFFFF)}"
-    return str(ipaddress.IPv6Address(number))
-
-
-@lru_cache(maxsize=1024)
-def _packed(ip: str) -> bytes:
-    return ipaddress.ip_address(ip).packed
-
-
-def _decode_address(value: bytes, xor: int, xor_v6: Callable[[], int]) -> Address | None:
-    size = len(value)
-    if size < 4:
-        raise StunParseError("an address of fewer than 4 bytes")
-    # RFC 8489 section 14.1: the first byte is ignored
-    family = value[1]
-    if family == IPV4:
-        if size != _V4_SIZE:
-            raise StunParseError("an IPv4 address of the wrong size")
-        _, port, number = _ADDRESS_V4.unpack(value)
-        return (_ipv4_text(number ^ xor), port ^ (xor >> 16))
-    if family == IPV6:
-        if size != _V6_SIZE:
-            raise StunParseError("an IPv6 address of the wrong size")
-        _, port = _ADDRESS_HEAD.unpack_from(value)
-        return (_ipv6_text(int.from_bytes(value[4:], "big") ^ xor_v6()), port ^ (xor >> 16))
-    return None  # RFC 8489 section 6.3.3
-
-
-def _no_xor() -> int:
-    return 0
-
-
-def _decode_plain_address(value: bytes, transaction_id: bytes) -> Address | None:
-    return _decode_address(value, 0, _no_xor)
-
-
-def _decode_xor_address(value: bytes, transaction_id: bytes) -> Address | None:
-    return _decode_address(
-        value, MAGIC_COOKIE, lambda: int.from_bytes(_COOKIE_BYTES + transaction_id, "big")
-    )
-
-
-def _encode_address(address: Address, xor: bytes) -> bytes:
-    packed = _packed(address[0])
-    size = len(packed)
-    family = IPV4 if size == 4 else IPV6
-    port = address[1] ^ int.from_bytes(xor[:2], "big")
-    number = int.from_bytes(packed, "big") ^ int.from_bytes(xor[:size], "big")
-    return _ADDRESS_HEAD.pack(family, port) + number.to_bytes(size, "big")
-
-
-def _encode_plain_address(address: Address, transaction_id: bytes) -> bytes:
-    return _encode_address(address, bytes(16))
-
-
-def _encode_xor_address(address: Address, transaction_id: bytes) -> bytes:
-    return _encode_address(address, _COOKIE_BYTES + transaction_id)
-
-
-ADDRESS: Final = Codec(_decode_plain_address, _encode_plain_address)
-XOR_ADDRESS: Final = Codec(_decode_xor_address, _encode_xor_address)
 
 
 # Text

@@ -275,7 +275,7 @@ def parse_message(data: bytes | bytearray | memoryview) -> Message:
         raise StunParseError("the length is not that of the datagram")
 
     values: dict[int, Any] = {}
-    unknown: list[int] = []
+    unknown: dict[int, None] = {}
     offset = HEADER_SIZE
     while offset < size:
         type_, length = _TYPE_AND_LENGTH.unpack_from(raw, offset)
@@ -291,8 +291,8 @@ def parse_message(data: bytes | bytearray | memoryview) -> Message:
                     values[type_] = value
         elif type_ in _COMPUTED:
             break
-        elif type_ < 0x8000 and type_ not in unknown:
-            unknown.append(type_)
+        elif type_ < 0x8000:
+            unknown[type_] = None
         offset = (end + 3) & ~3
 
     message = Message.__new__(Message)
