@@ -1,0 +1,76 @@
+"""Processes that must not outlive whoever started them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from typing import Any
+
+GRACE = 2.0
+"""Seconds between asking a process to end and ending it."""
+
+
+class ProcessGroup:
+    """Starts processes, each in a session of its own, and ends them all."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[Any]] = []
+
+    def popen(self, command: list[str], **options: Any) -> subprocess.Popen[Any]:
+        """:class:`subprocess.Popen` with the same options, remembered."""
+        process: subprocess.Popen[Any] = subprocess.Popen(  # noqa: S603
+            command, start_new_session=True, **options
+        )
+        self._started.append(process)
+        return process
+
+    def stop(self, grace: float = GRACE) -> None:
+        """End every process that still runs, with everything in its session."""
+        running = [p for p in self._started if p.poll() is None]
+        for process in running:
+            _signal_group(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        for process in running:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+        for process in self._started:
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError, ValueError):
+                        stream.close()
+        self._started.clear()
+
+
+def end_processes(pids: Iterable[int], grace: float = GRACE) -> None:
+    """End processes that are not our children."""
+    remaining = [pid for pid in pids if pid != os.getpid()]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in remaining:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + grace
+        while remaining and time.monotonic() < deadline:
+            remaining = [pid for pid in remaining if _runs(pid)]
+            if remaining:
+                time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            state = stat.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in "ZX"
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
