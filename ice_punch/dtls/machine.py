@@ -1,0 +1,449 @@
+"""A DTLS association as a state machine: OpenSSL between two memory buffers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from enum import Enum
+
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+
+from ice_punch.dtls import fingerprints, openssl, records
+from ice_punch.dtls.certificate import Certificate
+from ice_punch.dtls.events import (
+    DatagramReceived,
+    DtlsCounters,
+    Event,
+    HandshakeCompleted,
+    HandshakeFailedEvent,
+    PeerClosed,
+)
+from ice_punch.dtls.hold import HeldRecords
+from ice_punch.dtls.repetition import Repetition
+from ice_punch.dtls.roles import DtlsRole
+from ice_punch.errors import (
+    ChannelClosed,
+    DatagramRefused,
+    DatagramTooLarge,
+    FingerprintMismatch,
+    HandshakeFailed,
+    InvalidConfiguration,
+)
+from ice_punch.sdp import Fingerprint
+
+HANDSHAKE_TIMEOUT = 30.0
+MIN_MTU = 256
+
+# What a DTLS 1.2 AEAD record adds to its content: header 13, explicit nonce 8, tag 16.
+_RECORD_OVERHEAD = 37
+# OpenSSL calls a timer due 15 ms early; asking again sooner than this would only spin.
+_LEAST_WAIT = 0.01
+_BAD_CERTIFICATE = 42
+# RFC 5246 section 7.2.2: alerts over a ClientHello that was understood, and can not be served:
+# handshake_failure, bad_certificate .. certificate_unknown, protocol_version,
+# insufficient_security. Any other is about bytes that no client would send.
+_REFUSALS = frozenset((40, 42, 43, 44, 45, 46, 70, 71))
+
+
+class State(Enum):
+    NEW = "new"
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class DtlsMachine:
+    """One DTLS association with the peer at the other end of an ICE candidate pair.
+
+    ``remote_fingerprints`` may be given later with `set_remote_fingerprints`. Until then the
+    handshake rests where the peer would show its certificate: a bounded number of its records are
+    held, so that nothing can complete, and nothing be delivered, unverified (RFC 8842 section 5.2,
+    RFC 8122 section 6.2).
+
+    ``mtu`` is the largest datagram to send, in bytes of UDP payload; ``handshake_timeout`` and
+    ``rtt``, the round trip time that ICE measured, are in seconds. Raises `InvalidConfiguration`
+    for an MTU below 256.
+
+    There is no cookie exchange: ICE has shown that the peer receives at its address.
+
+    OpenSSL reads its own clock. Its retransmissions (RFC 6347 section 4.2.4) happen when
+    ``handle_timer`` is called and real time has passed too; the repetitions of `Repetition` follow
+    ``now`` alone.
+    """
+
+    def __init__(
+        self,
+        certificate: Certificate,
+        role: DtlsRole,
+        remote_fingerprints: Iterable[Fingerprint] | None = None,
+        *,
+        mtu: int = 1200,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        rtt: float | None = None,
+    ) -> None:
+        if mtu < MIN_MTU:
+            raise InvalidConfiguration(f"an MTU of {mtu} bytes is below {MIN_MTU}")
+        self.role = role
+        self.counters = DtlsCounters()
+        self._mtu = mtu
+        self._max_datagram_size = mtu - _RECORD_OVERHEAD
+        self._handshake_timeout = handshake_timeout
+        self._fingerprints = None if remote_fingerprints is None else tuple(remote_fingerprints)
+        self._matched: Fingerprint | None = None
+        self._mismatch = False
+        self._context = openssl.make_context(certificate, self._accept_certificate)
+        self._connection = self._new_connection()
+        self._state = State.NEW
+        self._held = HeldRecords()
+        self._outgoing: list[bytes] = []
+        self._events: deque[Event] = deque()
+        self._repetition = Repetition(rtt)
+        self._handshake_deadline: float | None = None
+        self._openssl_timer: float | None = None
+
+    # Calls from above
+
+    def start(self, now: float) -> None:
+        """Begin: the client sends its ClientHello, the server waits (RFC 8842 section 5.3, 5.4).
+
+        What arrived earlier is processed now. Does nothing when called again.
+        """
+        if self._state is not State.NEW:
+            return
+        self._state = State.HANDSHAKE
+        self._handshake_deadline = now + self._handshake_timeout
+        self._step(now)
+        self._release_held(now)
+
+    def set_remote_fingerprints(
+        self, remote_fingerprints: Iterable[Fingerprint], now: float
+    ) -> None:
+        """Give the fingerprints of the peer's description; a waiting handshake goes on.
+
+        Without effect once the handshake has ended: other fingerprints then mean another
+        association (RFC 8842 section 4).
+        """
+        if self._state in (State.NEW, State.HANDSHAKE):
+            self._fingerprints = tuple(remote_fingerprints)
+            self._release_held(now)
+
+    def send(self, data: bytes | bytearray | memoryview, now: float) -> None:
+        """Encrypt one datagram.
+
+        Raises `ChannelClosed` unless the handshake is complete and neither side has closed,
+        `DatagramTooLarge` above `max_datagram_size`, and `DatagramRefused` for an empty datagram,
+        which receivers of DTLS do not deliver.
+        """
+        if self._state is not State.OPEN:
+            raise ChannelClosed(
+                "the DTLS association is closed"
+                if self._state is State.CLOSED
+                else "the DTLS handshake is not complete"
+            )
+        if len(data) > self._max_datagram_size:
+            raise DatagramTooLarge(len(data), self._max_datagram_size)
+        if not len(data):
+            raise DatagramRefused("DTLS does not carry empty datagrams")
+        try:
+            self._connection.send(data)
+            self._outgoing.append(self._connection.bio_read(self._mtu))
+        except SSL.Error as error:
+            self._close(PeerClosed(openssl.reason_of(error)))
+            raise ChannelClosed("the DTLS association is closed") from error
+        self.counters.application_sent += 1
+
+    def close(self, now: float) -> None:
+        """End the association; the peer is told by close_notify if it was open."""
+        if self._state is State.OPEN:
+            self._send_close_notify()
+        self._close(None)
+
+    @property
+    def max_datagram_size(self) -> int:
+        """The largest datagram `send` takes, in bytes: it fits the MTU once encrypted.
+
+        Exact once the handshake has completed; never too large before.
+        """
+        return self._max_datagram_size
+
+    # The sans-IO contract
+
+    def receive_datagram(self, data: bytes, now: float) -> None:
+        """Take a datagram from the peer. Whatever it is, nothing is raised."""
+        self.counters.datagrams_received += 1
+        if self._state is State.CLOSED:
+            self.counters.late += 1
+            self._outgoing += self._repetition.alert_again(data, now)
+            return
+        arrived, whole = records.split_records(data)
+        if not whole:
+            self.counters.malformed += 1
+        self._receive_records(arrived, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what has come due at `get_timer`."""
+        if self._handshake_deadline is not None and now >= self._handshake_deadline:
+            self._fail(
+                HandshakeFailed(f"no DTLS handshake within {self._handshake_timeout:g} seconds")
+            )
+            return
+        if not self._is_waiting_for_peer():
+            return
+        if self._openssl_timer is not None and now >= self._openssl_timer:
+            self._handle_openssl_timer(now)
+        self._send_again(self._repetition.handle_timer(now))
+
+    def get_timer(self) -> float | None:
+        """When to call `handle_timer`; None while nothing is awaited."""
+        timers = [self._handshake_deadline]
+        if self._is_waiting_for_peer():
+            timers += (self._openssl_timer, self._repetition.get_timer())
+        return min((t for t in timers if t is not None), default=None)
+
+    def datagrams_to_send(self, now: float) -> list[bytes]:
+        """What must go to the peer now, in order."""
+        datagrams, self._outgoing = self._outgoing, []
+        self.counters.datagrams_sent += len(datagrams)
+        return datagrams
+
+    def next_event(self) -> Event | None:
+        """The oldest event not yet taken."""
+        return self._events.popleft() if self._events else None
+
+    def _receive_records(self, arrived: list[bytes], now: float) -> None:
+        # OpenSSL gets one record at a time: it drops one that its buffer of 16 KB cuts.
+        for record in arrived:
+            if self._state is State.OPEN:
+                self._receive_open(record, now)
+            elif self._state is State.CLOSED:
+                self.counters.discarded += 1
+            else:
+                self._receive_early(record, now)
+
+    # The handshake
+
+    def _new_connection(self) -> SSL.Connection:
+        connection = SSL.Connection(self._context)
+        connection.set_ciphertext_mtu(self._mtu)
+        if self.role is DtlsRole.CLIENT:
+            connection.set_connect_state()
+        else:
+            connection.set_accept_state()
+        return connection
+
+    def _is_waiting_for_peer(self) -> bool:
+        """Whether retransmission timers run: not while it is we who hold the peer's records."""
+        return self._state in (State.HANDSHAKE, State.OPEN) and not self._held
+
+    def _accept_certificate(self, shown: X509) -> bool:
+        """OpenSSL asks; it sends the alert and ends the handshake if the answer is no."""
+        der = openssl.der_of(shown)
+        self._matched = fingerprints.match(der, self._fingerprints or ())
+        self._mismatch = self._matched is None
+        return not self._mismatch
+
+    def _receive_early(self, record: bytes, now: float) -> None:
+        """One record before the end of the handshake."""
+        if not self._belongs_here(record):
+            self.counters.discarded += 1
+        elif self._state is State.NEW or not self._may_be_fed(record):
+            if not self._held.add(record):
+                self.counters.held_dropped += 1
+        else:
+            self._connection.bio_write(record)
+            self._step(now)
+
+    def _belongs_here(self, record: bytes) -> bool:
+        """Whether a record has a place in the handshake so far (RFC 6347 section 4.1.2.7)."""
+        if not records.is_plausible(record):
+            return False
+        kind = records.handshake_type(record)
+        if self.role is DtlsRole.CLIENT:
+            return kind != records.CLIENT_HELLO
+        if kind in (records.SERVER_HELLO, records.HELLO_VERIFY_REQUEST):
+            return False
+        # A server that has said nothing has no handshake that an alert, or anything but a
+        # ClientHello, could be about.
+        return self._repetition.has_flight or kind == records.CLIENT_HELLO
+
+    def _may_be_fed(self, record: bytes) -> bool:
+        """Without fingerprints only the hellos: what follows them carries the certificate."""
+        if self._fingerprints is not None:
+            return True
+        kind = records.handshake_type(record)
+        return kind in (records.CLIENT_HELLO, records.HELLO_VERIFY_REQUEST)
+
+    def _release_held(self, now: float) -> None:
+        if self._state is not State.NEW:
+            self._receive_records(self._held.take(), now)
+
+    def _step(self, now: float) -> None:
+        """Let OpenSSL go as far as it can with what it has been fed."""
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            self._take_flight(now)
+            self._set_openssl_timer(now)
+        except SSL.Error as error:
+            self._handshake_error(openssl.reason_of(error))
+        else:
+            self._handshake_done(now)
+
+    def _take_output(self) -> list[bytes]:
+        output = b""
+        while True:
+            try:
+                output += self._connection.bio_read(65536)
+            except SSL.Error:
+                return records.pack(records.split_records(output)[0], self._mtu)
+
+    def _take_flight(self, now: float) -> None:
+        """RFC 6347 section 4.2.4: what OpenSSL writes in one step is a flight, or part of one."""
+        if flight := self._take_output():
+            self._outgoing += flight
+            self._repetition.start(flight, now)
+
+    def _handshake_error(self, reason: str) -> None:
+        output = self._take_output()
+        alert = records.plain_alert(output[-1]) if output else None
+        if (
+            self.role is DtlsRole.SERVER
+            and not self._repetition.has_flight
+            and alert not in _REFUSALS
+        ):
+            # RFC 6347 section 4.1.2.7: no association exists yet that this could be the end of.
+            # The client's own ClientHello is still to come.
+            self.counters.discarded += 1
+            self._connection = self._new_connection()
+            return
+        error: HandshakeFailed
+        if self._mismatch:
+            error = FingerprintMismatch(
+                "the peer's DTLS certificate is not the one its description announced"
+            )
+        elif "alert" in reason:
+            error = HandshakeFailed(f"the peer refused the DTLS handshake: {reason}")
+        else:
+            error = HandshakeFailed(f"the DTLS handshake failed: {reason}")
+        if reason == "peer did not return a certificate":
+            # RFC 8122 section 6.2 wants bad_certificate where OpenSSL says handshake_failure.
+            output = [records.with_alert(d, _BAD_CERTIFICATE) for d in output]
+        self._outgoing += output
+        self._repetition.keep_alert(output)
+        self._fail(error)
+
+    def _handshake_done(self, now: float) -> None:
+        connection = self._connection
+        shown = connection.get_peer_certificate()
+        # OpenSSL has asked already. This is the one place that opens the association, so it looks
+        # for itself (RFC 8842 section 5.1).
+        if shown is None or not self._accept_certificate(shown) or self._matched is None:
+            self._fail(FingerprintMismatch("the peer showed no certificate that was announced"))
+            return
+        self._take_flight(now)
+        self._repetition.finish(self.role is DtlsRole.SERVER)
+        self._state = State.OPEN
+        self._handshake_deadline = None
+        self._max_datagram_size = min(connection.get_cleartext_mtu(), 16384)
+        self._set_openssl_timer(now)
+        self._events.append(
+            HandshakeCompleted(
+                version=connection.get_protocol_version_name(),
+                cipher=connection.get_cipher_name() or "unknown",
+                peer_fingerprint=self._matched,
+            )
+        )
+        # RFC 6347 section 4.1.2.1: OpenSSL kept what overtook the last message of the handshake.
+        while self._deliver_one(16384):
+            pass
+
+    def _fail(self, error: HandshakeFailed) -> None:
+        self._events.append(HandshakeFailedEvent(error))
+        self._close(None)
+
+    # Timers
+
+    def _set_openssl_timer(self, now: float) -> None:
+        wait = self._connection.DTLSv1_get_timeout()
+        self._openssl_timer = None if wait is None else now + max(wait, _LEAST_WAIT)
+
+    def _handle_openssl_timer(self, now: float) -> None:
+        """RFC 6347 section 4.2.4.1: OpenSSL sends its flight again if its own clock agrees."""
+        try:
+            self._connection.DTLSv1_handle_timeout()
+        except SSL.Error as error:
+            if self._state is State.HANDSHAKE:
+                self._handshake_error(openssl.reason_of(error))
+            return
+        if flight := self._take_output():
+            self._send_again(flight)
+            self._repetition.start(flight, now)
+        self._set_openssl_timer(now)
+
+    def _send_again(self, flight: list[bytes]) -> None:
+        self._outgoing += flight
+        self.counters.retransmitted += len(flight)
+
+    # The open association
+
+    def _receive_open(self, record: bytes, now: float) -> None:
+        if self._is_out_of_place(record):
+            self.counters.discarded += 1
+            return
+        self._connection.bio_write(record)
+        if self._deliver_one(len(record)) or self._state is not State.OPEN:
+            return
+        if output := self._take_output():
+            self._send_again(output)
+        elif again := self._repetition.last_flight_again(record, now):
+            self._send_again(again)
+        else:
+            self.counters.discarded += 1
+        self._set_openssl_timer(now)
+
+    def _is_out_of_place(self, record: bytes) -> bool:
+        # Nothing unprotected means anything any more, alerts least of all. A ClientHello neither:
+        # another association needs another transport address (RFC 8842 section 5.1).
+        if records.epoch(record) == 0:
+            return True
+        # OpenSSL answers a repeated Finished in both roles, and two of them would never end.
+        # RFC 6347 section 4.2.4: only the side that sent the last flight repeats it.
+        return record[0] == records.HANDSHAKE and self.role is DtlsRole.CLIENT
+
+    def _deliver_one(self, size: int) -> bool:
+        """Whether there was one more datagram of at most ``size`` bytes to deliver."""
+        try:
+            data = self._connection.recv(size)
+        except SSL.WantReadError:
+            return False
+        except SSL.ZeroReturnError:
+            # RFC 5246 section 7.2.1: answered with our own close_notify, then over
+            self._send_close_notify()
+            self._close(PeerClosed("close_notify"))
+            return False
+        except SSL.Error as error:
+            self._outgoing += self._take_output()
+            self._close(PeerClosed(openssl.reason_of(error)))
+            return False
+        self.counters.application_received += 1
+        self._repetition.forget()
+        self._events.append(DatagramReceived(data))
+        return True
+
+    # The end
+
+    def _send_close_notify(self) -> None:
+        with suppress(SSL.Error):
+            self._connection.shutdown()
+        output = self._take_output()
+        self._outgoing += output
+        self._repetition.keep_alert(output)
+
+    def _close(self, event: Event | None) -> None:
+        self._state = State.CLOSED
+        self._handshake_deadline = self._openssl_timer = None
+        self._held = HeldRecords()
+        if event is not None:
+            self._events.append(event)

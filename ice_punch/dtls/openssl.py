@@ -1,0 +1,88 @@
+"""How OpenSSL is set up. The only module that reaches below pyOpenSSL's public interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from OpenSSL import SSL, _util
+from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
+
+from ice_punch.dtls.certificate import Certificate
+
+DTLS_1_2 = 0xFEFD
+
+# RFC 8122 section 7: no NULL ciphers; forward secrecy and AEAD only. RSA certificates are taken
+# too: several DTLS servers have nothing else.
+_CIPHERS = b":".join(
+    b"ECDHE-%s-%s" % (certificate, cipher)
+    for cipher in (b"AES128-GCM-SHA256", b"AES256-GCM-SHA384", b"CHACHA20-POLY1305")
+    for certificate in (b"ECDSA", b"RSA")
+)
+_GROUPS = b"X25519:P-256:P-384"
+
+_binding: Any = _util.lib
+_ffi: Any = _util.ffi
+
+
+def make_context(
+    certificate: Certificate, accept: Callable[[X509], bool], *, ciphers: bytes = _CIPHERS
+) -> SSL.Context:
+    """A context that shows ``certificate`` and asks ``accept`` about the peer's own.
+
+    DTLS 1.2 is the least; the highest that the library knows is the most.
+    """
+    context = SSL.Context(SSL.DTLS_METHOD)
+    context.set_min_proto_version(DTLS_1_2)
+    context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_cipher_list(ciphers)
+    if _binding.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:
+        raise RuntimeError("this OpenSSL build has neither X25519 nor the NIST groups")
+    context.use_certificate(certificate.x509)
+    context.use_privatekey(certificate.private_key)
+
+    def verify(_: SSL.Connection, shown: X509, error: int, depth: int, ok: int) -> bool:
+        # Chains, names and dates mean nothing here (RFC 8122 section 6.1): the fingerprint of the
+        # end entity certificate does.
+        return depth > 0 or accept(shown)
+
+    # RFC 8122 section 6.2: the server requests a certificate, and both must show one
+    mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+    context.set_verify(mode, verify)
+    _reject_with_bad_certificate(context, mode)
+    return context
+
+
+def _reject_with_bad_certificate(context: SSL.Context, mode: int) -> None:
+    """Name the reason of a rejection, from which OpenSSL derives the alert.
+
+    Left alone it would send unknown_ca or internal_error; RFC 8122 section 6.2 requires
+    bad_certificate.
+    """
+    private: Any = context
+    inner = private._verify_callback
+
+    @_ffi.callback("int (*)(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
+    def verify(ok: int, store: Any) -> int:
+        accepted: int = inner(ok, store)
+        if not accepted:
+            _binding.X509_STORE_CTX_set_error(store, _binding.X509_V_ERR_CERT_REJECTED)
+        return accepted
+
+    # Connections keep this attribute of their context alive as long as they live.
+    private._verify_callback = verify
+    _binding.SSL_CTX_set_verify(private._context, mode, verify)
+
+
+def der_of(certificate: X509) -> bytes:
+    """The DER form, over which fingerprints are made."""
+    return dump_certificate(FILETYPE_ASN1, certificate)
+
+
+def reason_of(error: SSL.Error) -> str:
+    """OpenSSL's words for an error, such as ``no shared cipher``."""
+    queue = error.args[0] if error.args else None
+    if isinstance(queue, list) and queue:
+        return str(queue[-1][-1]) or "unknown error"
+    return "unknown error"
