@@ -13,6 +13,7 @@ from ice_punch.lab.scenario import NatKind
 def ruleset(kind: NatKind, *, wan: str, peer: str) -> str:
     """The rules of one NAT with the outside address ``wan`` and the single inside host ``peer``.
 
+    The full cone lets the outside in even before the inside has sent anything.
     Raises :class:`ValueError` for ``none``, which is no NAT.
     """
     source_nat = f"snat to {wan}"
@@ -29,9 +30,13 @@ def ruleset(kind: NatKind, *, wan: str, peer: str) -> str:
         case NatKind.FULL_CONE:
             prerouting = f'iifname "wan0" meta l4proto udp dnat to {peer}'
         case NatKind.ADDRESS_RESTRICTED:
-            sets = "set contacted {\n type ipv4_addr\n flags dynamic,timeout\n timeout 5m\n}"
-            forward = 'iifname "lan0" meta l4proto udp update @contacted { ip daddr }'
-            prerouting = f'iifname "wan0" meta l4proto udp ip saddr @contacted dnat to {peer}'
+            # Ports are preserved, so the inside port is also the mapped one.
+            sets = (
+                "set contacted {\n type inet_service . ipv4_addr\n flags dynamic,timeout\n"
+                " timeout 5m\n}"
+            )
+            forward = 'iifname "lan0" meta l4proto udp update @contacted { udp sport . ip daddr }'
+            prerouting = f'iifname "wan0" udp dport . ip saddr @contacted dnat to {peer}'
         case NatKind.NONE:
             raise ValueError("the kind none is no NAT")
     return f"""

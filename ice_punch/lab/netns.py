@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, TypeVar
@@ -323,7 +322,7 @@ def _load_rules(namespace: str, rules: str) -> None:
         namespaces.run_tool("nft", "-f", "-", script=rules)
 
 
-_open: weakref.WeakSet[KernelInternet] = weakref.WeakSet()
+_open: set[KernelInternet] = set()
 
 
 @atexit.register

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NoReturn
 
 from ice_punch.errors import InvalidConfiguration
 
@@ -50,6 +51,11 @@ class NatKind(StrEnum):
     PORT_RESTRICTED = "port_restricted"
     SYMMETRIC = "symmetric"
     UDP_BLOCKED = "udp_blocked"
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        known = ", ".join(cls)
+        raise InvalidConfiguration(f"no NAT kind is called {value}; there are {known}")
 
     @property
     def behaviour(self) -> NatBehaviour | None:

@@ -1,0 +1,76 @@
+"""Helpers for tests in network namespaces."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ice_punch.datagram import Address
+from ice_punch.lab.netns import KernelHost, available, enter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_reason = available()
+
+
+def needs_netns(test: Callable[..., object]) -> Callable[..., object]:
+    """Marks a test that builds a :class:`KernelInternet`; it is skipped with the reason why not."""
+    return pytest.mark.netns(pytest.mark.skipif(_reason is not None, reason=str(_reason))(test))
+
+
+def python(*arguments: str) -> list[str]:
+    """The command line of this interpreter."""
+    return [sys.executable, *arguments]
+
+
+class UdpProbe:
+    """A UDP socket of the test process inside a host's namespace."""
+
+    def __init__(self, host: KernelHost, ip: str | None = None, port: int = 0) -> None:
+        with enter(host.namespace):
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host.address if ip is None else ip, port))
+
+    @property
+    def address(self) -> Address:
+        ip, port = self.socket.getsockname()
+        return (ip, port)
+
+    def send(self, destination: Address, data: bytes = b"probe") -> None:
+        self.socket.sendto(data, destination)
+
+    def receive(self, timeout: float = 5.0) -> tuple[bytes, Address]:
+        """Raises :class:`TimeoutError`."""
+        self.socket.settimeout(timeout)
+        data, source = self.socket.recvfrom(65536)
+        return data, (source[0], source[1])
+
+    def source_of_next(self, timeout: float = 5.0) -> Address:
+        return self.receive(timeout)[1]
+
+    def hears_nothing(self, seconds: float = 0.2) -> bool:
+        try:
+            self.receive(seconds)
+        except TimeoutError:
+            return True
+        return False
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+@contextlib.contextmanager
+def udp_probes(*places: tuple[KernelHost, str | None]) -> Iterator[list[UdpProbe]]:
+    """One probe per ``(host, ip)``, the host's own address for ``None``."""
+    with contextlib.ExitStack() as stack:
+        probes: list[UdpProbe] = []
+        for host, ip in places:
+            probe = UdpProbe(host, ip)
+            stack.callback(probe.close)
+            probes.append(probe)
+        yield probes
