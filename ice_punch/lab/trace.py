@@ -44,6 +44,8 @@ class PacketRecord:
     dropped: DropReason | None = None
     dropped_by: str | None = None
     """The node that dropped it."""
+    peer: Address | None = None
+    """Between a relay and its client: where the data comes from or goes to in the end."""
 
     @property
     def size(self) -> int:

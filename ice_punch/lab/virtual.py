@@ -6,101 +6,17 @@ import heapq
 import ipaddress
 import random
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from ice_punch.datagram import Address, Transmit
 from ice_punch.errors import InvalidConfiguration
+from ice_punch.lab.attachment import Attachment, DatagramMachine, EventHandler
 from ice_punch.lab.link import IDEAL, Link, LinkProfile
 from ice_punch.lab.scenario import NatBehaviour, NatKind
 from ice_punch.lab.trace import DropReason, PacketRecord, Trace
 from ice_punch.lab.virtual_nat import TranslationTable
+from ice_punch.lab.virtual_relay import FIRST_RELAYED_PORT, VirtualRelay
 
 Action = Callable[[], None]
-EventHandler = Callable[[float, object], None]
-
-MAX_IDLE_TURNS = 1000
-"""How often a timer may fire at one instant before the machine counts as stuck."""
-
-
-class DatagramMachine(Protocol):
-    """What can live on a host. ``handle_timer``, ``get_timer``, ``next_event`` are optional."""
-
-    def receive_datagram(
-        self, data: bytes, source: Address, local: Address, now: float, /
-    ) -> object: ...
-
-    def datagrams_to_send(self, now: float, /) -> Iterable[Transmit]: ...
-
-
-class Attachment:
-    """A machine on a host. :meth:`VirtualInternet.attach` makes it."""
-
-    __slots__ = (
-        "_get_timer",
-        "_handle_timer",
-        "_idle_turns",
-        "_last_turn",
-        "_next_event",
-        "_scheduled",
-        "host",
-        "machine",
-        "on_event",
-        "ports",
-    )
-
-    def __init__(
-        self,
-        host: VirtualHost,
-        machine: DatagramMachine,
-        on_event: EventHandler | None,
-        ports: frozenset[int] | None,
-    ) -> None:
-        self.host = host
-        self.machine = machine
-        self.on_event = on_event
-        self.ports = ports
-        self._get_timer: Callable[[], float | None] | None = getattr(machine, "get_timer", None)
-        self._handle_timer: Callable[[float], object] | None = getattr(
-            machine, "handle_timer", None
-        )
-        self._next_event: Callable[[], object] | None = getattr(machine, "next_event", None)
-        self._scheduled: float | None = None
-        self._last_turn = -1.0
-        self._idle_turns = 0
-
-    def flush(self) -> None:
-        """Take what the machine wants to send and to tell, and note when it wants to be called."""
-        internet = self.host.internet
-        now = internet.now
-        for transmit in self.machine.datagrams_to_send(now):
-            self.host.send(transmit)
-        if self.on_event is not None and self._next_event is not None:
-            while (event := self._next_event()) is not None:
-                self.on_event(now, event)
-            for transmit in self.machine.datagrams_to_send(now):
-                self.host.send(transmit)
-        due = self._get_timer() if self._get_timer is not None else None
-        if due is None:
-            self._scheduled = None
-        elif due != self._scheduled:
-            self._scheduled = due
-            internet.at(max(due, now), lambda: self._timer(due), flush=False)
-
-    def receive(self, data: bytes, source: Address, local: Address) -> None:
-        self.machine.receive_datagram(data, source, local, self.host.internet.now)
-        self.flush()
-
-    def _timer(self, due: float) -> None:
-        if due != self._scheduled or self._handle_timer is None:
-            return
-        now = self.host.internet.now
-        self._idle_turns = self._idle_turns + 1 if now == self._last_turn else 0
-        self._last_turn = now
-        if self._idle_turns > MAX_IDLE_TURNS:
-            raise RuntimeError(f"the timer of {self.machine!r} stands still at {now}")
-        self._scheduled = None
-        self._handle_timer(now)
-        self.flush()
 
 
 class VirtualNode:
@@ -152,6 +68,9 @@ class VirtualHost(VirtualNode):
         super().__init__(internet, name, network, link)
         self.addresses = addresses
         self.attachments: list[Attachment] = []
+        self.relays: dict[Address, VirtualRelay] = {}
+        """The relays that this host is a client of, by relayed address."""
+        self._served: dict[Address, VirtualRelay] = {}
 
     @property
     def address(self) -> str:
@@ -161,12 +80,41 @@ class VirtualHost(VirtualNode):
     def send(self, transmit: Transmit) -> None:
         """Put a datagram on the wire."""
         data, local, destination = transmit
+        if local in self.relays:
+            self.relays[local].send(transmit)
+            return
         if local[0] not in self.addresses:
             raise ValueError(f"{self.name} has no address {local[0]} to send from")
         packet = self.internet.new_packet(self.name, bytes(data), local, destination)
         self.transmit(packet)
 
+    def allocate(self, client: Attachment, server_port: int = 3478) -> VirtualRelay:
+        """Relay for a machine elsewhere: it may send from the new relay's ``address``."""
+        address = (self.address, FIRST_RELAYED_PORT + len(self._served))
+        relay = VirtualRelay(self, client, address, (self.address, server_port))
+        self._served[address] = client.host.relays[address] = relay
+        return relay
+
     def accept(self, packet: PacketRecord) -> None:
+        served = self._served.get(packet.wire_destination)
+        if served is not None:
+            served.accept_from_peer(packet)
+        elif packet.peer is not None:
+            self._accept_relayed(packet)
+        else:
+            self._accept_datagram(packet)
+
+    def _accept_relayed(self, packet: PacketRecord) -> None:
+        for relay in self._served.values():
+            if packet.source == relay.client_address and packet.sender == relay.client.host.name:
+                relay.accept_from_client(packet)
+                return
+        for relay in self.relays.values():
+            if packet.wire_destination == relay.client_address:
+                relay.accept_at_client(packet)
+                return
+
+    def _accept_datagram(self, packet: PacketRecord) -> None:
         port = packet.wire_destination[1]
         fallback: Attachment | None = None
         for attachment in self.attachments:
