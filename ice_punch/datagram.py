@@ -23,7 +23,7 @@ class Transmit(NamedTuple):
 
 
 class RandomSource(Protocol):
-    """Where randomness comes from: ``random.SystemRandom()`` in life, ``random.Random(seed)`` in tests."""
+    """Where randomness comes from: a ``random.SystemRandom``, or a seeded ``random.Random``."""
 
     def randbytes(self, n: int, /) -> bytes: ...
 

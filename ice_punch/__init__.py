@@ -1,0 +1,119 @@
+"""Direct datagram channels between two programs behind NATs: ICE without WebRTC.
+
+``listen`` and ``connect`` are all that most programs need; ``IceConnection`` is for those that
+bring their own signaling. Every name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Channel": "ice_punch.channel",
+    "ChannelStats": "ice_punch.channel",
+    "GatheringOptions": "ice_punch.net.gatherer",
+    "IceConnection": "ice_punch.connection",
+    "IceServer": "ice_punch.net.ice_server",
+    "Path": "ice_punch.connection",
+    "PeerOptions": "ice_punch.peer",
+    "connect": "ice_punch.peer",
+    "listen": "ice_punch.peer",
+    **dict.fromkeys(
+        (
+            "AuthenticationRejected",
+            "ChannelClosed",
+            "ConsentLost",
+            "DatagramRefused",
+            "DatagramTooLarge",
+            "FingerprintMismatch",
+            "GatheringFailed",
+            "HandshakeFailed",
+            "IcePunchError",
+            "InterfaceNotFound",
+            "InvalidConfiguration",
+            "InvalidDescription",
+            "InvalidLink",
+            "NoRoute",
+            "PeerSilent",
+            "PortRangeExhausted",
+            "RelayDenied",
+            "SignalingFailed",
+            "WrongSecret",
+        ),
+        "ice_punch.errors",
+    ),
+}
+
+if TYPE_CHECKING:
+    from ice_punch.channel import Channel, ChannelStats
+    from ice_punch.connection import IceConnection, Path
+    from ice_punch.errors import (
+        AuthenticationRejected,
+        ChannelClosed,
+        ConsentLost,
+        DatagramRefused,
+        DatagramTooLarge,
+        FingerprintMismatch,
+        GatheringFailed,
+        HandshakeFailed,
+        IcePunchError,
+        InterfaceNotFound,
+        InvalidConfiguration,
+        InvalidDescription,
+        InvalidLink,
+        NoRoute,
+        PeerSilent,
+        PortRangeExhausted,
+        RelayDenied,
+        SignalingFailed,
+        WrongSecret,
+    )
+    from ice_punch.net.gatherer import GatheringOptions
+    from ice_punch.net.ice_server import IceServer
+    from ice_punch.peer import PeerOptions, connect, listen
+
+__all__ = [
+    "AuthenticationRejected",
+    "Channel",
+    "ChannelClosed",
+    "ChannelStats",
+    "ConsentLost",
+    "DatagramRefused",
+    "DatagramTooLarge",
+    "FingerprintMismatch",
+    "GatheringFailed",
+    "GatheringOptions",
+    "HandshakeFailed",
+    "IceConnection",
+    "IcePunchError",
+    "IceServer",
+    "InterfaceNotFound",
+    "InvalidConfiguration",
+    "InvalidDescription",
+    "InvalidLink",
+    "NoRoute",
+    "Path",
+    "PeerOptions",
+    "PeerSilent",
+    "PortRangeExhausted",
+    "RelayDenied",
+    "SignalingFailed",
+    "WrongSecret",
+    "__version__",
+    "connect",
+    "listen",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,336 @@
+"""Channel: datagrams between two peers over an ICE path, encrypted with DTLS unless told not to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from ice_punch.connection import RECEIVE_QUEUE, IceConnection, Path
+from ice_punch.dtls import (
+    DatagramReceived,
+    DtlsCounters,
+    DtlsMachine,
+    HandshakeCompleted,
+    HandshakeFailedEvent,
+    PeerClosed,
+)
+from ice_punch.errors import (
+    ChannelClosed,
+    ConsentLost,
+    DatagramTooLarge,
+    HandshakeFailed,
+    IcePunchError,
+)
+from ice_punch.ice import IceState, StateChanged
+from ice_punch.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelTimings:
+    """Where the time to connect went, in seconds; None for a part that did not take place."""
+
+    signaling: float | None = None
+    gathering: float | None = None
+    checks: float | None = None
+    dtls: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStats:
+    """Counted since the channel opened."""
+
+    datagrams_sent: int = 0
+    datagrams_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    dropped_oldest: int = 0
+    """Received, and dropped because nobody read them in time."""
+    dropped_strangers: int = 0
+    """Datagrams from addresses that the peer has not proven to own."""
+    dropped_malformed: int = 0
+    """STUN or DTLS that could not be parsed or authenticated, and datagrams that are neither."""
+    rtt: float | None = None
+    """Seconds, the latest measured round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """What DTLS agreed on."""
+
+    version: str
+    """``DTLSv1.2`` or later."""
+    cipher: str
+
+
+class Channel:
+    """An open way for datagrams, both ways, unordered and unreliable like UDP.
+
+    ``listen`` and ``connect`` make it. Iterate over it to receive::
+
+        async for datagram in channel:
+            await channel.send(datagram)
+    """
+
+    def __init__(
+        self,
+        connection: IceConnection,
+        dtls: DtlsMachine | None = None,
+        *,
+        receive_queue: int = RECEIVE_QUEUE,
+    ) -> None:
+        self.connection = connection
+        """The ICE session below."""
+        self.encryption: Encryption | None = None
+        """None on a plain channel."""
+        self.timings = ChannelTimings()
+        self._dtls = dtls
+        self._on_closed: list[Callable[[], object]] = []
+        self._loop = asyncio.get_running_loop()
+        self._receive_queue = receive_queue
+        self._received: deque[bytes] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._sent = self._bytes_sent = self._got = self._bytes_got = self._dropped = 0
+        self._malformed = 0
+        self._end: IcePunchError | None = None
+        self._handshake: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher = asyncio.ensure_future(self._watch())
+        self._closing: asyncio.Task[None] | None = None
+        connection.set_data_handler(self._deliver if dtls is None else self._on_record)
+
+    # -- opening ------------------------------------------------------------------------------
+
+    async def open(self, signaling_time: float | None = None) -> None:
+        """Encrypt, where that is wanted; the connection below must be connected.
+
+        Raises HandshakeFailed or FingerprintMismatch, or the error that ended the session.
+        """
+        began = self._loop.time()
+        if self._dtls is not None:
+            self._dtls.start(began)
+            self._pump()
+            await asyncio.shield(self._handshake)
+        below = self.connection.timings
+        self.timings = ChannelTimings(
+            signaling=signaling_time,
+            gathering=below.gathering,
+            checks=below.checks,
+            dtls=None if self._dtls is None else self._loop.time() - began,
+        )
+
+    async def _watch(self) -> None:
+        async for event in self.connection.events():
+            if isinstance(event, StateChanged) and event.state is IceState.FAILED:
+                self._finish(ConsentLost(event.reason, self.connection.report()))
+
+    # -- what there is to see -----------------------------------------------------------------
+
+    @property
+    def path(self) -> Path | None:
+        """The way datagrams take now: kind, local, remote, rtt. None when there is none."""
+        return self.connection.path
+
+    @property
+    def stats(self) -> ChannelStats:
+        counters = self.connection.counters
+        malformed = self._malformed + counters["stun_malformed"]
+        if self._dtls is not None:
+            dtls: DtlsCounters = self._dtls.counters
+            malformed += dtls.malformed + dtls.discarded
+        path = self.path
+        return ChannelStats(
+            datagrams_sent=self._sent,
+            datagrams_received=self._got,
+            bytes_sent=self._bytes_sent,
+            bytes_received=self._bytes_got,
+            dropped_oldest=self._dropped,
+            dropped_strangers=counters["data_from_strangers"],
+            dropped_malformed=malformed,
+            rtt=None if path is None else path.rtt,
+        )
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Bytes: the largest datagram ``send`` takes."""
+        limit = self.connection.max_datagram_size
+        return limit if self._dtls is None else min(limit, self._dtls.max_datagram_size)
+
+    @property
+    def closed(self) -> bool:
+        return self._end is not None
+
+    def report(self) -> Report:
+        """Candidates, pairs, servers and what was noticed."""
+        return self.connection.report()
+
+    # -- datagrams ----------------------------------------------------------------------------
+
+    def send_nowait(self, data: bytes) -> None:
+        """Send one datagram, without waiting.
+
+        Raises ChannelClosed, DatagramTooLarge, DatagramRefused (plain channels: what looks like
+        STUN; encrypted ones: an empty datagram) or the error that ended the session.
+        """
+        if self._end is not None:
+            raise self._end
+        if self._dtls is None:
+            self.connection.send_nowait(data)
+        else:
+            if len(data) > self.max_datagram_size:
+                raise DatagramTooLarge(len(data), self.max_datagram_size)
+            self._dtls.send(data, self._loop.time())
+            self._pump()
+        self._sent += 1
+        self._bytes_sent += len(data)
+
+    async def send(self, data: bytes) -> None:
+        """``send_nowait``, and let other tasks run. Raises the same."""
+        self.send_nowait(data)
+        await asyncio.sleep(0)
+
+    async def recv(self) -> bytes:
+        """The next datagram.
+
+        Raises ChannelClosed once the channel is closed, by whichever side, and ConsentLost when
+        the peer vanished; both only after everything received before is read.
+        """
+        while not self._received:
+            if self._end is not None:
+                raise self._end
+            if self._reader is not None:
+                raise RuntimeError("another task is in recv() already")
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._received.popleft()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Datagrams until the channel is closed. Raises ConsentLost when the peer vanished."""
+        while True:
+            try:
+                datagram = await self.recv()
+            except ChannelClosed:
+                return
+            yield datagram
+
+    def _deliver(self, data: bytes) -> None:
+        if self._end is not None:
+            return
+        self._got += 1
+        self._bytes_got += len(data)
+        if len(self._received) >= self._receive_queue:
+            self._received.popleft()
+            self._dropped += 1
+        self._received.append(data)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # -- DTLS ---------------------------------------------------------------------------------
+
+    def _on_record(self, data: bytes) -> None:
+        assert self._dtls is not None
+        # RFC 7983 section 7: 20 to 63 is DTLS; nothing else belongs here.
+        if not data or not 20 <= data[0] <= 63:
+            self._malformed += 1
+            return
+        self._dtls.receive_datagram(data, self._loop.time())
+        self._pump()
+
+    def _on_timer(self) -> None:
+        assert self._dtls is not None
+        self._timer = None
+        self._dtls.handle_timer(self._loop.time())
+        self._pump()
+
+    def _pump(self) -> None:
+        assert self._dtls is not None
+        for data in self._dtls.datagrams_to_send(self._loop.time()):
+            try:
+                self.connection.send_record(data)
+            except IcePunchError as error:
+                self._finish(error)
+                break
+        while (event := self._dtls.next_event()) is not None:
+            if isinstance(event, DatagramReceived):
+                self._deliver(event.data)
+            elif isinstance(event, HandshakeCompleted):
+                self.encryption = Encryption(event.version, event.cipher)
+                if not self._handshake.done():
+                    self._handshake.set_result(None)
+            elif isinstance(event, HandshakeFailedEvent):
+                self._finish(event.error)
+            elif isinstance(event, PeerClosed):
+                self._finish(
+                    ChannelClosed("the peer closed the channel")
+                    if self._handshake.done()
+                    else HandshakeFailed(f"the peer ended the handshake: {event.reason}")
+                )
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._dtls.get_timer()
+        if due is not None and self._end is None:
+            self._timer = self._loop.call_at(due, self._on_timer)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _finish(self, error: IcePunchError) -> None:
+        """The first end counts. Whoever reads or sends learns of it."""
+        if self._end is not None:
+            return
+        self._end = error
+        if not self._handshake.done():
+            self._handshake.set_exception(error)
+            self._handshake.exception()  # whoever waits gets it; nobody waiting is no fault
+        self._wake()
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close_below())
+
+    def on_closed(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` when the channel ends, by whichever side."""
+        self._on_closed.append(callback)
+
+    def peer_closed(self) -> None:
+        """Signaling told that the peer closed the channel."""
+        self._finish(ChannelClosed("the peer closed the channel"))
+
+    async def close(self) -> None:
+        """Tell the peer, and free everything, within about a second. May be called again."""
+        if self._end is None:
+            self._end = ChannelClosed("the channel is closed")
+            if self._dtls is not None:
+                self._dtls.close(self._loop.time())
+                self._pump()
+            if not self._handshake.done():
+                self._handshake.cancel()
+            self._wake()
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close_below())
+        await asyncio.shield(self._closing)
+
+    async def _close_below(self) -> None:
+        self._watcher.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for callback in self._on_closed:
+            callback()
+        await self.connection.close()
+
+    async def __aenter__(self) -> Channel:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,580 @@
+"""IceConnection: an agent, its sockets and its clock, for people who bring their own signaling."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
+
+from ice_punch.datagram import Address, format_address
+from ice_punch.errors import (
+    ChannelClosed,
+    ConsentLost,
+    DatagramRefused,
+    DatagramTooLarge,
+    IcePunchError,
+    InvalidConfiguration,
+    InvalidDescription,
+    NoRoute,
+    PeerSilent,
+)
+from ice_punch.ice import (
+    Agent,
+    AgentConfig,
+    Candidate,
+    CandidatePair,
+    CandidateType,
+    Credentials,
+    DataReceived,
+    FailureCause,
+    IceState,
+    LocalCandidateFound,
+    SelectedPairChanged,
+    ServerQueryEnded,
+    StateChanged,
+    resembles_stun,
+)
+from ice_punch.net.gatherer import Gatherer, GatheringOptions
+from ice_punch.net.ice_server import IceServer
+from ice_punch.net.mdns import resolve_mdns
+from ice_punch.report import Report
+from ice_punch.sdp import (
+    Description,
+    Fingerprint,
+    Setup,
+    make_pwd,
+    make_ufrag,
+    parse_candidate,
+)
+
+RECEIVE_QUEUE = 1024
+"""Datagrams held for a slow reader; past that the oldest go."""
+DIRECT_ONLY_GIVE_UP = 8.0
+"""Seconds. Without relays, what was silent for so long does not begin to answer."""
+PATH_MTU = 1280
+"""Bytes of an IP packet that every path carries (RFC 8200 section 5)."""
+RELAY_OVERHEAD = 4
+"""Bytes of a ChannelData header (RFC 8656 section 12.4)."""
+MAX_NAMES = 16
+"""mDNS names of the peer's that are resolved."""
+
+ConnectionEvent = StateChanged | LocalCandidateFound | SelectedPairChanged
+_FAILURES: dict[FailureCause | None, type[IcePunchError]] = {
+    FailureCause.NO_ROUTE: NoRoute,
+    FailureCause.PEER_SILENT: PeerSilent,
+    FailureCause.CONSENT_LOST: ConsentLost,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way datagrams take."""
+
+    kind: str
+    """``direct`` or ``relayed``."""
+    local: Address
+    """Our address as the peer sees it."""
+    remote: Address
+    local_type: str
+    remote_type: str
+    rtt: float | None
+    """Seconds, the latest measured round trip."""
+
+    def __str__(self) -> str:
+        rtt = "?" if self.rtt is None else f"{self.rtt * 1000:.0f}"
+        return f"{self.kind} {format_address(self.remote)} rtt {rtt} ms"
+
+
+@dataclass(slots=True)
+class Timings:
+    """Where the time went, in seconds; None where it has not come to that."""
+
+    gathering: float | None = None
+    """From the start of gathering to its end or to the first valid pair, whichever was first."""
+    checks: float | None = None
+    """From knowing both sides' parameters to the first valid pair."""
+
+
+class IceConnection:
+    """One ICE session over real sockets; the datagrams it carries are not encrypted.
+
+    Bring the two descriptions together in any way you like::
+
+        connection = IceConnection(controlling=True, ice_servers=["stun:stun.example.org"])
+        async for candidate in connection.gather():
+            ...                                     # trickle it, or wait for the end
+        send_somehow(connection.local_description)
+        connection.set_remote_description(received_somehow())
+        await connection.connect()
+        await connection.send(b"hello")
+    """
+
+    def __init__(
+        self,
+        *,
+        controlling: bool = True,
+        ice_servers: Iterable[IceServer | str] = (),
+        options: GatheringOptions | None = None,
+        agent_config: AgentConfig | None = None,
+        receive_queue: int = RECEIVE_QUEUE,
+    ) -> None:
+        """Needs a running event loop.
+
+        ``controlling`` is the role of the side that offers (RFC 8445 section 6.1.1); when both
+        sides say the same they sort it out. ``ice_servers`` are RFC 7064 and 7065 URIs. Raises
+        InvalidConfiguration for a bad URI or contradictory options.
+        """
+        servers = tuple(s if isinstance(s, IceServer) else IceServer.parse(s) for s in ice_servers)
+        options = options or GatheringOptions()
+        self._options = replace(options, ice_servers=options.ice_servers + servers)
+        if options.direct_only and options.relay_only:
+            raise InvalidConfiguration("direct-only and relay-only exclude each other")
+        if not options.ipv4 and not options.ipv6:
+            raise InvalidConfiguration("with neither IPv4 nor IPv6 nothing can be reached")
+        config = agent_config or AgentConfig()
+        if options.direct_only:
+            config = replace(config, direct_only=True, give_up_after=DIRECT_ONLY_GIVE_UP)
+        source = random.SystemRandom()
+        self._loop = asyncio.get_running_loop()
+        self._agent = Agent(
+            controlling=controlling,
+            credentials=Credentials(make_ufrag(source), make_pwd(source)),
+            random=source,
+            config=config,
+        )
+        self._gatherer = Gatherer(
+            self._agent,
+            self._options,
+            on_datagram=self._on_datagram,
+            on_icmp_error=self._on_icmp_error,
+            on_change=self._pump,
+        )
+        self.timings = Timings()
+        self.dropped_oldest = 0
+        """Datagrams lost because nobody read them."""
+        self._receive_queue = receive_queue
+        self._received: deque[bytes] = deque()
+        self._on_data: Callable[[bytes], None] = self._queue_data
+        self._reader: asyncio.Future[None] | None = None
+        self._valid = self._loop.create_future()
+        self._failure: IcePunchError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._pumping = False
+        self._gathering: asyncio.Task[None] | None = None
+        self._gathered: asyncio.Queue[Candidate | None] = asyncio.Queue()
+        self._gathering_started: float | None = None
+        self._gathering_over = False
+        self._remote: Description | None = None
+        self._remote_since: float | None = None
+        self._remote_names: set[asyncio.Task[None]] = set()
+        self._remote_ended = False
+        self._subscribers: list[asyncio.Queue[ConnectionEvent | None]] = []
+        self._closed = False
+
+    # -- descriptions and candidates ----------------------------------------------------------
+
+    def start_gathering(self) -> None:
+        """Begin to gather, without waiting. ``gather`` and ``connect`` do it by themselves."""
+        if self._gathering is None and not self._closed:
+            self._gathering_started = self._loop.time()
+            self._gathering = asyncio.ensure_future(self._gather())
+
+    async def _gather(self) -> None:
+        try:
+            await self._gatherer.run()
+        except IcePunchError as error:
+            self._fail(error)
+        finally:
+            self._gathering_over = True
+            self._note_gathering_time()
+            self._gathered.put_nowait(None)
+
+    def _note_gathering_time(self) -> None:
+        if self.timings.gathering is None and self._gathering_started is not None:
+            self.timings.gathering = self._loop.time() - self._gathering_started
+
+    async def gather(self) -> AsyncIterator[Candidate]:
+        """Our candidates, each as soon as it exists; ends when gathering is over.
+
+        Raises GatheringFailed, PortRangeExhausted, InterfaceNotFound, AuthenticationRejected or
+        RelayDenied if it yields nothing. May be iterated once.
+        """
+        self.start_gathering()
+        found = False
+        while (candidate := await self._gathered.get()) is not None:
+            found = True
+            yield candidate
+        if not found and self._failure is not None:
+            raise self._failure
+
+    @property
+    def local_candidates(self) -> tuple[Candidate, ...]:
+        """What is gathered so far, without peer-reflexive candidates."""
+        return tuple(c for c in self._agent.local_candidates if c.type is not CandidateType.PRFLX)
+
+    @property
+    def local_description(self) -> str:
+        """Our SDP (RFC 8839) with all candidates gathered so far."""
+        return self.describe().to_sdp()
+
+    def describe(
+        self,
+        *,
+        setup: Setup | None = None,
+        fingerprints: tuple[Fingerprint, ...] = (),
+        tls_id: str | None = None,
+        candidates: bool = True,
+    ) -> Description:
+        """Our description, with the DTLS parameters of whoever encrypts above (RFC 8842)."""
+        credentials = self._agent.credentials
+        encrypted = bool(fingerprints)
+        return Description(
+            ufrag=credentials.ufrag,
+            pwd=credentials.pwd,
+            pacing=round(self._agent.config.ta * 1000),
+            setup=setup,
+            fingerprints=fingerprints,
+            tls_id=tls_id,
+            candidates=self.local_candidates if candidates else (),
+            end_of_candidates=candidates and self._gathering_over,
+            protocol="UDP/DTLS/SCTP" if encrypted else "UDP",
+            formats=("webrtc-datachannel",) if encrypted else ("octet-stream",),
+        )
+
+    def set_remote_description(self, description: Description | str) -> None:
+        """The peer's SDP. Checks begin as soon as there are pairs.
+
+        Raises InvalidDescription if it is not a description, or not one of this session.
+        """
+        remote = (
+            description if isinstance(description, Description) else Description.parse(description)
+        )
+        credentials = Credentials(remote.ufrag, remote.pwd)
+        self.start_gathering()
+        try:
+            self._agent.set_remote_parameters(
+                credentials,
+                self._loop.time(),
+                lite=remote.lite,
+                ta=None if remote.pacing is None else remote.pacing / 1000,
+            )
+        except ValueError as error:
+            raise InvalidDescription(str(error)) from None
+        if self._remote is None:
+            self._remote, self._remote_since = remote, self._loop.time()
+        for candidate in remote.candidates:
+            self.add_remote_candidate(candidate)
+        if remote.end_of_candidates:
+            self.add_remote_candidate(None)
+        self._pump()
+
+    @property
+    def remote_description(self) -> Description | None:
+        return self._remote
+
+    def add_remote_candidate(self, candidate: Candidate | str | None) -> None:
+        """A candidate of the peer's, as an object or a ``candidate:`` line; None says that no more
+        come (RFC 8838 section 14). A candidate of no use to us is dropped.
+
+        Raises InvalidDescription for a line that breaks the grammar of RFC 8839.
+        """
+        if isinstance(candidate, str):
+            candidate = parse_candidate(candidate)
+            if candidate is None:
+                return
+        if candidate is None:
+            self._remote_ended = True
+            if not self._remote_names:
+                self._agent.end_of_remote_candidates(self._loop.time())
+        elif candidate.is_mdns:
+            if len(self._remote_names) < MAX_NAMES and not self._remote_ended:
+                task = asyncio.ensure_future(self._resolve(candidate))
+                self._remote_names.add(task)
+                task.add_done_callback(self._resolved)
+        else:
+            self._agent.add_remote_candidate(candidate, self._loop.time())
+        self._pump()
+
+    async def _resolve(self, candidate: Candidate) -> None:
+        ip = await resolve_mdns(candidate.host)
+        if ip is not None and not self._closed:
+            self._agent.add_remote_candidate(candidate.with_host(ip), self._loop.time())
+            self._pump()
+
+    def _resolved(self, task: asyncio.Task[None]) -> None:
+        self._remote_names.discard(task)
+        if self._remote_ended and not self._remote_names and not self._closed:
+            self._agent.end_of_remote_candidates(self._loop.time())
+            self._pump()
+
+    # -- the session --------------------------------------------------------------------------
+
+    async def connect(self, timeout: float | None = None) -> None:
+        """Wait until datagrams can flow: the first valid pair (RFC 8445 section 12.1).
+
+        Raises NoRoute, PeerSilent or an error of gathering; TimeoutError after ``timeout`` s.
+        """
+        self.start_gathering()
+        async with asyncio.timeout(timeout):
+            await asyncio.shield(self._valid)
+
+    @property
+    def state(self) -> IceState:
+        return self._agent.state
+
+    @property
+    def selected_pair(self) -> CandidatePair | None:
+        """The nominated pair; None before nomination."""
+        return self._agent.selected_pair()
+
+    @property
+    def path(self) -> Path | None:
+        """The way datagrams take now; None when there is none."""
+        pair = self._agent.data_pair()
+        return None if pair is None else _path(pair)
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Bytes: what every path of this kind carries without fragmentation."""
+        pair = self._agent.data_pair()
+        ip_header = 20 if pair is None or pair.remote.ip_version == 4 else 40
+        overhead = RELAY_OVERHEAD if pair is not None and pair.relayed else 0
+        return PATH_MTU - ip_header - 8 - overhead
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was received and dropped, by reason."""
+        return self._agent.counters
+
+    def report(self) -> Report:
+        """Everything known about the session: candidates, pairs, servers, and what was noticed."""
+        report = self._agent.report()
+        return replace(report, servers=report.servers + tuple(self._gatherer.reports))
+
+    async def events(self) -> AsyncIterator[ConnectionEvent]:
+        """State changes with their reasons, local candidates, and the selected pair, from now on
+        until the connection closes."""
+        queue: asyncio.Queue[ConnectionEvent | None] = asyncio.Queue()
+        self._subscribers.append(queue)
+        try:
+            while not (self._closed and queue.empty()):
+                event = await queue.get()
+                if event is None:
+                    return
+                yield event
+        finally:
+            self._subscribers.remove(queue)
+
+    # -- datagrams ----------------------------------------------------------------------------
+
+    def send_nowait(self, data: bytes) -> None:
+        """Send a datagram on the best path there is.
+
+        Raises DatagramTooLarge, DatagramRefused (it looks like STUN, RFC 7983), ChannelClosed, or
+        the error that ended the session.
+        """
+        if resembles_stun(data):
+            raise DatagramRefused("a datagram that looks like STUN can not be told from it")
+        limit = self.max_datagram_size
+        if len(data) > limit:
+            raise DatagramTooLarge(len(data), limit)
+        self.send_record(data)
+
+    def send_record(self, data: bytes) -> None:
+        """Send what a protocol above has made to fit; raises ChannelClosed or what ended the
+        session."""
+        pair = self._agent.data_pair()
+        path = None if pair is None else self._gatherer.paths.get(pair.base)
+        if pair is None or path is None:
+            raise self._failure or ChannelClosed(
+                "the connection is closed" if self._closed else "the connection is not established"
+            )
+        path.send(data, pair.remote.address)
+
+    async def send(self, data: bytes) -> None:
+        """``send_nowait``, and let other tasks run."""
+        self.send_nowait(data)
+        await asyncio.sleep(0)
+
+    async def recv(self) -> bytes:
+        """The next datagram. Raises ChannelClosed after close, or the error that ended the
+        session, once everything received before is read."""
+        while not self._received:
+            if self._failure is not None:
+                raise self._failure
+            if self._closed:
+                raise ChannelClosed("the connection is closed")
+            if self._reader is not None:
+                raise RuntimeError("another task is in recv() already")
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._received.popleft()
+
+    def set_data_handler(self, handler: Callable[[bytes], None]) -> None:
+        """Give every datagram to ``handler`` instead of ``recv``."""
+        self._on_data = handler
+        while self._received:
+            handler(self._received.popleft())
+
+    def _queue_data(self, data: bytes) -> None:
+        if len(self._received) >= self._receive_queue:
+            self._received.popleft()
+            self.dropped_oldest += 1
+        self._received.append(data)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # -- the shell around the agent -----------------------------------------------------------
+
+    def _on_datagram(self, data: bytes, source: Address, local: Address) -> None:
+        if self._closed:
+            return
+        if not resembles_stun(data):
+            if self._agent.accepts_data(source, local):
+                self._agent.counters["data_received"] += 1
+                self._on_data(data)
+            else:
+                self._agent.counters["data_from_strangers"] += 1
+            return
+        self._agent.receive_datagram(data, source, local, self._loop.time())
+        self._pump()
+
+    def _on_icmp_error(self, local: Address, destination: Address) -> None:
+        self._agent.receive_icmp_error(local, destination, self._loop.time())
+        self._pump()
+
+    def _on_timer(self) -> None:
+        self._timer = self._timer_at = None
+        self._agent.handle_timer(self._loop.time())
+        self._pump()
+
+    def _pump(self) -> None:
+        """Carry out what the agent wants: datagrams, events, the next timer."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while True:
+                for data, local, destination in self._agent.datagrams_to_send(self._loop.time()):
+                    path = self._gatherer.paths.get(local)
+                    if path is not None:
+                        path.send(data, destination)
+                event = self._agent.next_event()
+                if event is None:
+                    break
+                self._on_event(event)
+        finally:
+            self._pumping = False
+        due = None if self._closed else self._agent.get_timer()
+        if due != self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None if due is None else self._loop.call_at(due, self._on_timer)
+            self._timer_at = due
+
+    def _on_event(self, event: object) -> None:
+        if isinstance(event, DataReceived):
+            self._on_data(event.data)
+        elif isinstance(event, ServerQueryEnded):
+            self._gatherer.queries_changed()
+        elif isinstance(event, LocalCandidateFound):
+            if event.candidate.type is not CandidateType.PRFLX and not self._gathering_over:
+                self._gathered.put_nowait(event.candidate)
+            self._publish(event)
+        elif isinstance(event, SelectedPairChanged):
+            self._publish(event)
+        elif isinstance(event, StateChanged):
+            self._on_state(event)
+            self._publish(event)
+
+    def _on_state(self, event: StateChanged) -> None:
+        if event.state in (IceState.CONNECTED, IceState.COMPLETED):
+            if self.timings.checks is None and self._remote_since is not None:
+                self.timings.checks = self._loop.time() - self._remote_since
+                self._note_gathering_time()
+            if not self._valid.done():
+                self._valid.set_result(None)
+        if event.state is IceState.COMPLETED:
+            self._gatherer.queries_changed()
+        if event.state is IceState.FAILED:
+            self._fail(_FAILURES[event.cause](_sentence(event, self.report()), self.report()))
+
+    def _publish(self, event: ConnectionEvent) -> None:
+        for queue in self._subscribers:
+            if queue.qsize() < RECEIVE_QUEUE:
+                queue.put_nowait(event)
+
+    def fail(self, error: IcePunchError) -> None:
+        """Someone above knows that this session comes to nothing, and why."""
+        if not self._valid.done():
+            self._fail(error)
+
+    def _fail(self, error: IcePunchError) -> None:
+        if self._failure is None:
+            self._failure = error
+        if not self._valid.done():
+            self._valid.set_exception(error)
+            self._valid.exception()  # whoever waits gets it; nobody waiting is no fault
+        self._wake()
+
+    async def close(self) -> None:
+        """End the session and free its sockets and relays, within about a second."""
+        if self._closed:
+            return
+        self._agent.close(self._loop.time())
+        self._pump()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in (self._gathering, *self._remote_names):
+            if task is not None:
+                task.cancel()
+        if not self._valid.done():
+            self._valid.set_exception(ChannelClosed("the connection is closed"))
+            self._valid.exception()
+        self._wake()
+        for queue in self._subscribers:
+            queue.put_nowait(None)
+        await self._gatherer.close()
+
+    async def __aenter__(self) -> IceConnection:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _path(pair: CandidatePair) -> Path:
+    local = pair.mapped or pair.local
+    return Path(
+        kind="relayed" if pair.relayed else "direct",
+        local=local.address,
+        remote=pair.remote.address,
+        local_type=local.type.value,
+        remote_type=pair.remote.type.value,
+        rtt=pair.rtt,
+    )
+
+
+def _sentence(event: StateChanged, report: Report) -> str:
+    """The failure in one sentence, with what was noticed about the NATs and servers."""
+    notes = list(report.notes)
+    notes += [
+        f"{server.uri} is {server.outcome}" + (f" ({server.detail})" if server.detail else "")
+        for server in report.servers
+        if server.outcome != "ok"
+    ]
+    if event.cause is FailureCause.NO_ROUTE and not any(
+        "relay" in line for line in report.local_candidates + report.remote_candidates
+    ):
+        notes.append("no relay was available; add a TURN server")
+    return "; ".join([event.reason, *notes])

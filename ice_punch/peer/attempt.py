@@ -1,0 +1,292 @@
+"""One attempt of two peers to reach each other: descriptions, trickled candidates, ICE, DTLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import Any
+
+from ice_punch.channel import Channel
+from ice_punch.connection import IceConnection
+from ice_punch.dtls import Certificate, DtlsMachine, answer_setup, dtls_role
+from ice_punch.errors import (
+    HandshakeFailed,
+    IcePunchError,
+    InvalidDescription,
+    NoRoute,
+    PeerSilent,
+    SignalingFailed,
+    WrongSecret,
+)
+from ice_punch.ice import Candidate
+from ice_punch.net.ice_server import IceServer
+from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingChanged
+from ice_punch.peer.post import Candidates, Goodbye, Offer, Post
+from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
+from signaling.errors import SealBroken, SignalingError
+
+MAX_EARLY_FRAGMENTS = 32
+WRONG_SECRET = "the peer does not have this link's secret (the part after '#')"  # noqa: S105
+
+
+class Attempt:
+    """Runs from an offer, ours or the peer's, to an open channel or a typed error."""
+
+    def __init__(
+        self,
+        post: Post,
+        options: PeerOptions,
+        *,
+        offerer: bool,
+        ice_servers: tuple[IceServer, ...] = (),
+        began: float | None = None,
+    ) -> None:
+        self.post = post
+        self.channel: Channel | None = None
+        self._options = options
+        self._offerer = offerer
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time() if began is None else began
+        self._connection = IceConnection(
+            controlling=offerer,
+            options=options.gathering(ice_servers),
+            receive_queue=options.receive_queue,
+        )
+        self._certificate = Certificate.generate() if options.encrypt else None
+        self._tls_id = make_tls_id(random.SystemRandom()) if options.encrypt else None
+        self._setup = Setup.ACTPASS  # RFC 8842 section 5.2
+        self._remote: asyncio.Future[Description] = self._loop.create_future()
+        self._early_fragments: list[Fragment] = []
+        self._remote_candidates: set[Candidate] = set()
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- from offer to channel ----------------------------------------------------------------
+
+    async def run(self) -> Channel:
+        """Raises every error of gathering, ICE, DTLS and signaling, each as its own type."""
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                return await self._run()
+        except TimeoutError:
+            error = self._timed_out()
+            await self._abandon(str(error))
+            raise error from None
+        except SignalingError as error:
+            await self._abandon("")
+            raise SignalingFailed(str(error)) from error
+        except IcePunchError as error:
+            await self._abandon(type(error).__name__)
+            raise
+        except BaseException:
+            await self._abandon("")
+            raise
+
+    async def _run(self) -> Channel:
+        self._tasks.append(asyncio.ensure_future(self._observe()))
+        self._tasks.append(asyncio.ensure_future(self._collect()))
+        await asyncio.sleep(0)  # host candidates are there after one turn of the loop
+        if self._offerer:
+            await self._describe("offer")
+            remote = await self._answer()
+        else:
+            remote = await self._remote
+            if remote.setup is not None:
+                self._setup = answer_setup(remote.setup)
+            self._check_encryption(remote)
+            await self._describe("answer")
+        signaling_time = self._loop.time() - self._began
+        self._options.observe(SignalingChanged("answered"))
+        self._check_encryption(remote)
+        self._observe_remote(remote.candidates)
+        self._connection.set_remote_description(remote)
+        for fragment in self._early_fragments:
+            self._take_fragment(fragment, remote)
+        await self._connection.connect()
+        self.channel = Channel(
+            self._connection,
+            self._dtls(remote),
+            receive_queue=self._options.receive_queue,
+        )
+        self.channel.on_closed(self._channel_closed)
+        await self.channel.open(signaling_time)
+        return self.channel
+
+    async def _describe(self, kind: str) -> None:
+        certificate = self._certificate
+        description = self._connection.describe(
+            setup=self._setup if certificate else None,
+            fingerprints=(certificate.fingerprint(),) if certificate else (),
+            tls_id=self._tls_id,
+        )
+        await self.post.send(kind, Offer(description.to_sdp()))
+        if kind == "offer":
+            self._options.observe(SignalingChanged("offered"))
+        self._tasks.append(asyncio.ensure_future(self._trickle()))
+
+    async def _answer(self) -> Description:
+        """The peer's answer, unless gathering fails before it comes."""
+        failing = asyncio.ensure_future(self._connection.connect())
+        try:
+            waited: set[asyncio.Future[Any]] = {self._remote, failing}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                failing.result()
+            return await self._remote
+        finally:
+            failing.cancel()
+
+    def _check_encryption(self, remote: Description) -> None:
+        if self._certificate is not None and not remote.fingerprints:
+            raise HandshakeFailed("the peer does not encrypt and this side insists on it")
+        if self._certificate is not None and remote.setup is None:
+            raise InvalidDescription("the peer's description has a fingerprint but no setup")
+        if self._certificate is None and remote.fingerprints:
+            raise HandshakeFailed("the peer insists on encryption and this side was told not to")
+
+    def _dtls(self, remote: Description) -> DtlsMachine | None:
+        if self._certificate is None:
+            return None
+        assert remote.setup is not None
+        path = self._connection.path
+        return DtlsMachine(
+            self._certificate,
+            dtls_role(self._setup, remote.setup),
+            remote.fingerprints,
+            mtu=self._connection.max_datagram_size,
+            rtt=None if path is None else path.rtt,
+        )
+
+    # -- our candidates -----------------------------------------------------------------------
+
+    async def _collect(self) -> None:
+        with contextlib.suppress(IcePunchError):  # connect() raises it too
+            async for _ in self._connection.gather():
+                self._news.set()
+        self._news.set()
+
+    async def _trickle(self) -> None:
+        """Send fragments (RFC 8840 section 4.4: each repeats what was sent) as candidates come."""
+        ended = False
+        while not ended:
+            await self._news.wait()
+            self._news.clear()
+            description = self._connection.describe()
+            ended = description.end_of_candidates
+            fragment = Fragment(
+                ufrag=description.ufrag,
+                pwd=description.pwd,
+                mid=description.mid,
+                candidates=description.candidates,
+                end_of_candidates=ended,
+            )
+            with contextlib.suppress(SignalingError):
+                await self.post.send("cand", Candidates(fragment.to_sdp()))
+
+    async def _observe(self) -> None:
+        async for event in self._connection.events():
+            self._options.observe(event)
+
+    # -- what the peer says -------------------------------------------------------------------
+
+    def receive(self, kind: str, generation: int, data: str) -> None:
+        """A signal of this attempt. Whatever it holds, nothing is raised."""
+        if kind == "reject" and not data:
+            self._fail(WrongSecret(WRONG_SECRET))
+            return
+        try:
+            message = self.post.open(kind, generation, data)
+            if isinstance(message, Offer):
+                if not self._remote.done():
+                    self._remote.set_result(Description.parse(message.sdp))
+            elif isinstance(message, Candidates):
+                fragment = Fragment.parse(message.sdpfrag)
+                if self._remote.done() and self._connection.remote_description is not None:
+                    self._take_fragment(fragment, self._remote.result())
+                elif len(self._early_fragments) < MAX_EARLY_FRAGMENTS:
+                    self._early_fragments.append(fragment)
+            elif isinstance(message, Goodbye):
+                self._peer_ended(kind, message)
+        except SealBroken:
+            self._fail(WrongSecret(WRONG_SECRET))
+        except InvalidDescription as error:
+            self._fail(error)
+
+    def _take_fragment(self, fragment: Fragment, remote: Description) -> None:
+        if (fragment.ufrag, fragment.pwd) != (remote.ufrag, remote.pwd):
+            return  # RFC 8840 section 4.4: of another generation
+        self._observe_remote(fragment.candidates)
+        for candidate in fragment.candidates:
+            self._connection.add_remote_candidate(candidate)
+        if fragment.end_of_candidates:
+            self._connection.add_remote_candidate(None)
+
+    def _observe_remote(self, candidates: tuple[Candidate, ...]) -> None:
+        for candidate in candidates:
+            if candidate not in self._remote_candidates and len(self._remote_candidates) < 256:
+                self._remote_candidates.add(candidate)
+                self._options.observe(RemoteCandidateFound(candidate))
+
+    def _peer_ended(self, kind: str, message: Goodbye) -> None:
+        if self.channel is not None:
+            self.channel.peer_closed()
+        else:
+            why = f": {message.reason}" if message.reason else ""
+            verb = "refused" if kind == "reject" else "gave up"
+            self._fail(NoRoute(f"the peer {verb}{why[:200]}", self._connection.report()))
+
+    def peer_left(self) -> None:
+        """The peer left the room. A channel that is open lives on without signaling."""
+        if self.channel is None:
+            self._fail(PeerSilent("the peer left before a path was found"))
+
+    def signaling_failed(self, error: IcePunchError) -> None:
+        """Signaling is gone for good. A channel that is open lives on without it."""
+        if self.channel is None:
+            self._fail(error)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _fail(self, error: IcePunchError) -> None:
+        if self.channel is not None and self.channel.encryption is not None:
+            return
+        if not self._remote.done():
+            self._remote.set_exception(error)
+            self._remote.exception()
+        self._connection.fail(error)
+
+    def _timed_out(self) -> IcePunchError:
+        seconds = f"{self._options.timeout:g} s"
+        if not self._remote.done():
+            return PeerSilent(f"the peer did not answer within {seconds}")
+        report = self._connection.report()
+        notes = "; ".join(("", *report.notes))
+        return NoRoute(f"no path to the peer was found within {seconds}{notes}", report)
+
+    def _channel_closed(self) -> None:
+        self._stop_tasks()
+        goodbye = asyncio.ensure_future(self._say_goodbye("bye", "closed"))
+        self._tasks = [goodbye]
+
+    async def said_goodbye(self) -> None:
+        """Wait until a goodbye that is under way has been handed to signaling."""
+        with contextlib.suppress(Exception):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _say_goodbye(self, kind: str, reason: str) -> None:
+        with contextlib.suppress(SignalingError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                await self.post.send(kind, Goodbye(reason))
+
+    async def _abandon(self, reason: str) -> None:
+        self._stop_tasks()
+        await self._say_goodbye("reject", reason)
+        if self.channel is not None:
+            await self.channel.close()
+        await self._connection.close()
+
+    def _stop_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()

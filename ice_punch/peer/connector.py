@@ -1,0 +1,183 @@
+"""The side that was given the link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Generator
+from types import TracebackType
+
+import msgspec
+from signaling.client import SignalingClient
+
+from ice_punch.channel import Channel
+from ice_punch.errors import IcePunchError, PeerSilent, SignalingFailed
+from ice_punch.peer.attempt import Attempt
+from ice_punch.peer.meeting import Meta, offered_servers, parse_link, role_of
+from ice_punch.peer.options import PeerOptions, SignalingChanged
+from ice_punch.peer.post import Envelope, Post
+from signaling.errors import SignalingError
+from signaling.events import (
+    Disconnected,
+    Peer,
+    PeerJoined,
+    PeerLeft,
+    Rejected,
+    Resumed,
+    SignalReceived,
+    Unavailable,
+    Welcomed,
+)
+from signaling.randomness import base64url
+from signaling.sealing import Sealer
+
+
+class Connector:
+    """``await`` it for the channel, or ``async with`` it to have the channel closed at the end.
+
+    ``connect`` makes it.
+    """
+
+    def __init__(
+        self, link: str, options: PeerOptions | None = None, *, connect_timeout: float = 10.0
+    ) -> None:
+        """Raises InvalidLink, and InvalidConfiguration for contradictory options."""
+        self._options = options or PeerOptions()
+        self._options.gathering()
+        self._link = parse_link(link)
+        self._connect_timeout = connect_timeout
+        self._client: SignalingClient | None = None
+        self._welcome: Welcomed | None = None
+        self._listener: asyncio.Future[Peer] | None = None
+        self._attempt: Attempt | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._channel: Channel | None = None
+        self._leaving: asyncio.Future[None] | None = None
+
+    def __await__(self) -> Generator[object, None, Channel]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Channel:
+        return await self._connect()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+        await self._leave()
+
+    async def _connect(self) -> Channel:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._options.observe(SignalingChanged("connecting", str(self._link.server)))
+        self._listener = loop.create_future()
+        self._client = SignalingClient(
+            self._link.websocket_url,
+            self._link.room,
+            meta=msgspec.json.encode(Meta("connect")).decode(),
+        )
+        try:
+            await self._client.connect(self._connect_timeout)
+            self._reader = asyncio.ensure_future(self._read(self._client))
+            listener = await self._find_listener()
+            self._channel = await self._meet(listener, began)
+        except SignalingError as error:
+            await self._leave()
+            raise SignalingFailed(str(error)) from error
+        except BaseException:
+            await self._leave()
+            raise
+        self._channel.on_closed(self._channel_closed)
+        return self._channel
+
+    async def _find_listener(self) -> Peer:
+        assert self._listener is not None
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                return await self._listener
+        except TimeoutError:
+            raise PeerSilent(
+                f"nobody listened on this link for {self._options.timeout:g} s"
+            ) from None
+
+    async def _meet(self, listener: Peer, began: float) -> Channel:
+        assert self._client is not None
+        assert self._welcome is not None
+        envelope = Envelope(
+            self._welcome.self_id, listener.id, base64url(random.SystemRandom().randbytes(12))
+        )
+        self._attempt = Attempt(
+            Post(envelope, Sealer(self._link.secret, self._link.room), self._client.send),
+            self._options,
+            offerer=True,
+            ice_servers=offered_servers(self._welcome.ice_servers),
+            began=began,
+        )
+        return await self._attempt.run()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    async def _read(self, client: SignalingClient) -> None:
+        try:
+            async for event in client:
+                self._take(event)
+        except SignalingError as error:
+            self._signaling_failed(SignalingFailed(str(error)))
+
+    def _take(self, event: object) -> None:
+        attempt = self._attempt
+        match event:
+            case Welcomed():
+                self._welcome = event
+                self._options.observe(SignalingChanged("joined"))
+                for peer in event.peers:
+                    self._notice(peer)
+                if self._listener is not None and not self._listener.done():
+                    self._options.observe(SignalingChanged("waiting", "nobody listens yet"))
+            case PeerJoined():
+                self._notice(event.peer)
+            case SignalReceived():
+                if attempt is not None and attempt.post.envelope.is_from(event.sender, event.link):
+                    attempt.receive(event.kind, event.generation, event.data)
+            case PeerLeft():
+                if attempt is not None and attempt.post.envelope.peer_id == event.peer_id:
+                    attempt.peer_left()
+            case Unavailable():
+                if attempt is not None and attempt.post.envelope.peer_id == event.to:
+                    attempt.peer_left()
+            case Disconnected():
+                self._options.observe(SignalingChanged("disconnected", event.reason))
+            case Resumed():
+                self._options.observe(SignalingChanged("resumed"))
+            case Rejected():
+                self._signaling_failed(SignalingFailed(str(event.error)))
+
+    def _notice(self, peer: Peer) -> None:
+        waiting = self._listener is not None and not self._listener.done()
+        if waiting and role_of(peer.meta) == "listen":
+            assert self._listener is not None
+            self._listener.set_result(peer)
+
+    def _signaling_failed(self, error: IcePunchError) -> None:
+        if self._listener is not None and not self._listener.done():
+            self._listener.set_exception(error)
+            self._listener.exception()
+        elif self._attempt is not None:
+            self._attempt.signaling_failed(error)
+
+    def _channel_closed(self) -> None:
+        self._leaving = asyncio.ensure_future(self._leave())
+
+    async def _leave(self) -> None:
+        if self._attempt is not None:
+            await self._attempt.said_goodbye()
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._client is not None:
+            with contextlib.suppress(SignalingError):
+                await self._client.close()

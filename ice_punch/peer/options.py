@@ -1,0 +1,75 @@
+"""How a peer wants to meet the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ice_punch.connection import RECEIVE_QUEUE, ConnectionEvent
+from ice_punch.errors import InvalidConfiguration
+from ice_punch.ice import Candidate
+from ice_punch.net.gatherer import GatheringOptions
+from ice_punch.net.ice_server import IceServer
+
+
+@dataclass(frozen=True, slots=True)
+class SignalingChanged:
+    """What signaling does: ``connecting``, ``joined``, ``waiting``, ``offered``, ``answered``,
+    ``disconnected``, ``resumed``, ``refused``."""
+
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCandidateFound:
+    candidate: Candidate
+
+
+PeerEvent = ConnectionEvent | SignalingChanged | RemoteCandidateFound
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOptions:
+    """Everything ``listen`` and ``connect`` can be told. Times in seconds."""
+
+    ice_servers: tuple[IceServer | str, ...] = ()
+    """RFC 7064 and 7065 URIs, asked beside those that the signaling server names."""
+    encrypt: bool = True
+    """DTLS; both sides must say the same."""
+    direct_only: bool = False
+    relay_only: bool = False
+    interface: str | None = None
+    ipv4: bool = True
+    ipv6: bool = True
+    port_range: tuple[int, int] | None = None
+    timeout: float | None = 60.0
+    """To connect, from knowing that the peer is there."""
+    receive_queue: int = RECEIVE_QUEUE
+    """Datagrams held for a slow reader; past that the oldest go."""
+    observer: Callable[[PeerEvent], None] | None = None
+    """Told of everything that happens on the way."""
+
+    def gathering(self, more: tuple[IceServer, ...] = ()) -> GatheringOptions:
+        """Raises InvalidConfiguration for a bad URI or contradictory options."""
+        given = tuple(
+            s if isinstance(s, IceServer) else IceServer.parse(s) for s in self.ice_servers
+        )
+        if self.direct_only and self.relay_only:
+            raise InvalidConfiguration("direct-only and relay-only exclude each other")
+        if not self.ipv4 and not self.ipv6:
+            raise InvalidConfiguration("with neither IPv4 nor IPv6 nothing can be reached")
+        known = {server.uri for server in given}
+        return GatheringOptions(
+            ice_servers=given + tuple(s for s in more if s.uri not in known),
+            interface=self.interface,
+            ipv4=self.ipv4,
+            ipv6=self.ipv6,
+            port_range=self.port_range,
+            direct_only=self.direct_only,
+            relay_only=self.relay_only,
+        )
+
+    def observe(self, event: PeerEvent) -> None:
+        if self.observer is not None:
+            self.observer(event)

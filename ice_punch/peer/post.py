@@ -1,0 +1,96 @@
+"""The sealed post between two peers: what an attempt says, and how it is wrapped."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from ice_punch.errors import InvalidDescription
+from signaling.sealing import Sealer
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """An offer or an answer: SDP, RFC 8839."""
+
+    sdp: str
+
+
+class Candidates(msgspec.Struct, frozen=True):
+    """A fragment of RFC 8840 section 4.4."""
+
+    sdpfrag: str
+
+
+class Goodbye(msgspec.Struct, frozen=True):
+    """Why a peer ends or refuses an attempt."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who writes to whom in which attempt: bound into every seal."""
+
+    self_id: str
+    peer_id: str
+    link: str
+
+    def is_from(self, sender: str, link: str) -> bool:
+        return (sender, link) == (self.peer_id, self.link)
+
+
+class Post:
+    """Seals what goes to one peer, opens what comes from it."""
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        sealer: Sealer,
+        send: Callable[[str, str, int, str, str], Awaitable[None]],
+    ) -> None:
+        self.envelope = envelope
+        self._sealer = sealer
+        self._send = send
+
+    async def send(self, kind: str, message: Offer | Candidates | Goodbye) -> None:
+        """Raises the errors of the signaling client."""
+        e = self.envelope
+        sealed = self._sealer.seal(
+            msgspec.json.encode(message).decode(),
+            sender=e.self_id,
+            to=e.peer_id,
+            link=e.link,
+            generation=0,
+            kind=kind,
+        )
+        await self._send(e.peer_id, e.link, 0, kind, sealed)
+
+    async def refuse_unread(self) -> None:
+        """Say that a letter could not be opened; there is nothing to seal that with."""
+        await self._send(self.envelope.peer_id, self.envelope.link, 0, "reject", "")
+
+    def open(self, kind: str, generation: int, data: str) -> Offer | Candidates | Goodbye | None:
+        """What the peer wrote; None for a kind that this version does not know.
+
+        Raises SealBroken if it was not sealed with our secret for this attempt, and
+        InvalidDescription if what was sealed makes no sense.
+        """
+        e = self.envelope
+        text = self._sealer.open(
+            data, sender=e.peer_id, to=e.self_id, link=e.link, generation=generation, kind=kind
+        )
+        types: dict[str, type[Offer | Candidates | Goodbye]] = {
+            "offer": Offer,
+            "answer": Offer,
+            "cand": Candidates,
+            "bye": Goodbye,
+            "reject": Goodbye,
+        }
+        if kind not in types:
+            return None
+        try:
+            return msgspec.json.decode(text, type=types[kind])
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            raise InvalidDescription(f"the peer's {kind} makes no sense") from None
