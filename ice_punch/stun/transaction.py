@@ -178,8 +178,8 @@ class ClientTransaction:
         return self._retransmission.sends
 
     def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> bool:
-        """True when this was the response that ended the transaction; anything else changes
-        nothing: RFC 8489 section 6.3."""
+        """True when this ended the transaction. What is not its response, or not one that can be
+        trusted, is ignored: RFC 8489 sections 6.3 and 9.1.4."""
         if self.done or source != self._response_source or local != self.local:
             return False
         try:
@@ -201,7 +201,7 @@ class ClientTransaction:
             self.discarded += 1
             if self._reliable:  # RFC 8489 section 9.1.4: at once, there will be no other response
                 self._finish(TransactionFailed(FailureReason.INTEGRITY_VIOLATION))
-            return False
+            return self._reliable
         # Karn's algorithm: no sample from a request that was sent more than once
         once = self._retransmission.sends == 1
         rtt = now - self._retransmission.first_sent_at if once else None

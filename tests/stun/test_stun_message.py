@@ -419,7 +419,8 @@ def test_an_ice_check_is_understood_by_aioice() -> None:
     message.add(PRIORITY, 0x6E0001FF)
     message.add(ICE_CONTROLLING, 2**64 - 1)
     message.add(USE_CANDIDATE, True)
-    read = aioice_stun.parse_message(message.to_bytes(key=KEY), integrity_key=KEY)
+    read = aioice_stun.parse_message(message.to_bytes(key=KEY))
+    assert read.check_message_integrity(KEY)
     assert read.attributes["USERNAME"] == "evtj:h6vY"
     assert read.attributes["PRIORITY"] == 0x6E0001FF
     assert read.attributes["ICE-CONTROLLING"] == 2**64 - 1
