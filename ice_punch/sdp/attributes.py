@@ -103,7 +103,7 @@ class Attributes:
         ufrag, pwd = self.get("ice-ufrag"), self.get("ice-pwd")
         if ufrag is None or pwd is None:
             missing = "ice-ufrag" if ufrag is None else "ice-pwd"
-            raise InvalidDescription(f"there is no {missing}: the sender does not speak ICE")
+            raise InvalidDescription(f"there is no {missing}")
         return ufrag, pwd
 
     def fingerprints(self) -> tuple[Fingerprint, ...]:
@@ -179,8 +179,9 @@ def check(pattern: re.Pattern[str], text: str, rule: str) -> None:
 def format_remote_candidates(entries: Iterable[RemoteCandidate]) -> str:
     """The value of a ``remote-candidates`` attribute, RFC 8839 section 5.2."""
     return " ".join(
-        f"{e.component} {parse_connection_address(e.host)} {parse_port(str(e.port))}"
-        for e in entries
+        f"{parse_component(str(entry.component))} "
+        f"{parse_connection_address(entry.host)} {parse_port(str(entry.port))}"
+        for entry in entries
     )
 
 

@@ -10,6 +10,7 @@ from ice_punch.datagram import Address
 from ice_punch.errors import InvalidDescription
 from ice_punch.ice.candidate import Candidate, CandidateType
 from ice_punch.sdp.attributes import (
+    MAX_SENT_UFRAG,
     OPTION,
     PWD,
     TLS_ID,
@@ -30,8 +31,6 @@ from ice_punch.sdp.candidate_line import (
 from ice_punch.sdp.fingerprint import Fingerprint
 from ice_punch.sdp.lines import MAX_CANDIDATES, TOKEN, Line, quoted, read_lines, split_sections
 
-MAX_SENT_UFRAG = 32
-"""Characters, RFC 8839 section 5.4."""
 DEFAULT_PACING = 50
 """Milliseconds that hold where ``ice-pacing`` is absent, RFC 8839 section 5.5."""
 
@@ -261,7 +260,8 @@ class Description:
             matching = [
                 c
                 for c in self.candidates
-                if (c.type, c.transport, c.component) == (type_, transport, 1) and not c.is_mdns
+                if (c.type, c.transport, c.component) == (type_, transport, 1)
+                and not (c.is_mdns or c.port == 0 or c.tcptype == "active")
             ]
             if matching:
                 return max(matching, key=lambda c: c.priority).address

@@ -62,7 +62,8 @@ def read_lines(text: str) -> list[Line]:
             continue
         match = _LINE.fullmatch(content)
         if match is None:
-            raise InvalidDescription(f"line {number}: {quoted(content)} is not type=value")
+            # Not shown: it may be a mangled password.
+            raise InvalidDescription(f"line {number}: not of the form type=value")
         if match[1] == "a":
             name, colon, argument = match[2].partition(":")
             # RFC 8840 section 9.2: attribute names are case-insensitive on receipt.
