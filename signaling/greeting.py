@@ -1,0 +1,100 @@
+"""The first exchange of a connection: judging a ``hello``, composing a ``welcome``. Sans-IO."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from signaling.errors import InvalidMessage
+from signaling.limits import ROOM_MAX_LENGTH, ROOM_MIN_LENGTH, Limits, is_room_name
+from signaling.member import Member
+from signaling.messages import (
+    VERSION,
+    CloseCode,
+    ErrorCode,
+    Hello,
+    IceInfo,
+    LimitsInfo,
+    Observed,
+    PeerInfo,
+    Welcome,
+    byte_length,
+    decode_client_message,
+    version_of,
+)
+
+
+class Refusal(NamedTuple):
+    """Why a connection is not let in."""
+
+    code: ErrorCode
+    close_code: CloseCode
+    text: str
+
+
+def read_hello(data: str, limits: Limits) -> Hello | Refusal:
+    """The ``hello`` in the first frame of a connection, or what is wrong with it."""
+    version = version_of(data)
+    if version is not None and version != VERSION:
+        text = f"this server speaks version {VERSION} of the protocol, not {version}"
+        return Refusal(ErrorCode.VERSION, CloseCode.VERSION, text)
+    try:
+        hello = decode_client_message(data)
+    except InvalidMessage as error:
+        return Refusal(ErrorCode(error.code), CloseCode.BAD_REQUEST, str(error))
+    if not isinstance(hello, Hello):
+        text = "the first frame must be a hello"
+        return Refusal(ErrorCode.BAD_ORDER, CloseCode.BAD_REQUEST, text)
+    if not is_room_name(hello.room):
+        text = (
+            f"a room's name is {ROOM_MIN_LENGTH} to {ROOM_MAX_LENGTH} characters of base64url, "
+            "128 random bits or more"
+        )
+        return Refusal(ErrorCode.BAD_ROOM, CloseCode.BAD_ROOM, text)
+    if byte_length(hello.meta) > limits.meta:
+        text = f"meta is over the limit of {limits.meta} bytes"
+        return Refusal(ErrorCode.TOO_LARGE, CloseCode.BAD_REQUEST, text)
+    return hello
+
+
+def welcome(
+    member: Member,
+    peers: list[PeerInfo],
+    limits: Limits,
+    ice: IceInfo,
+    *,
+    address: tuple[str, int],
+    host: str,
+) -> Welcome:
+    """What a new session is told. ``{host}`` in the URLs of ``ice`` becomes ``host``."""
+    return Welcome(
+        v=VERSION,
+        self=member.id,
+        order=member.order,
+        sid=member.sid,
+        key=member.key,
+        peers=peers,
+        ping=limits.ping,
+        window=limits.resume_window,
+        limits=LimitsInfo(
+            frame=limits.frame,
+            data=limits.data,
+            meta=limits.meta,
+            candidates=limits.candidates,
+            peers=member.room.seats,
+            rate=limits.message_rate,
+            burst=limits.message_burst,
+        ),
+        ice=_for_host(ice, host),
+        you=Observed(ip=address[0], port=address[1]),
+    )
+
+
+def _for_host(ice: IceInfo, host: str) -> IceInfo:
+    servers = [
+        replace(server, urls=[url.replace("{host}", host) for url in server.urls])
+        for server in ice.servers
+        if host or not any("{host}" in url for url in server.urls)
+    ]
+    return replace(ice, servers=servers)

@@ -1,0 +1,161 @@
+"""The server's side of a session: who it is, what it was sent, what it may still claim. Sans-IO."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from signaling.limits import Limits
+from signaling.messages import PeerInfo, byte_length
+from signaling.throttle import Throttle
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """The peers that share a room's name, present or away, by their id."""
+
+    name: str
+    seats: int
+    members: dict[str, Member] = field(default_factory=dict)
+    last_order: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """What logs call the room by: its name is the right to enter it."""
+        return sha256(self.name.encode("utf-8")).hexdigest()[:8]
+
+
+class Member:
+    """A session in a room.
+
+    Two counters make a resume exact: ``rx`` is the last id processed from the client, ``seq`` the
+    last number given to a frame for the client. Numbered frames are kept until the client says it
+    has them: the last 64 sent, and up to 64 more while it is away (``Limits.resume_messages``,
+    ``resume_bytes``).
+    """
+
+    __slots__ = (
+        "_kept",
+        "_kept_bytes",
+        "_limits",
+        "_queued",
+        "_queued_bytes",
+        "address",
+        "away_since",
+        "candidates",
+        "connection",
+        "id",
+        "key",
+        "meta",
+        "order",
+        "room",
+        "rx",
+        "seq",
+        "sid",
+        "throttle",
+    )
+
+    def __init__(
+        self,
+        room: Room,
+        *,
+        id: str,
+        sid: str,
+        key: str,
+        meta: str,
+        address: str,
+        connection: int,
+        throttle: Throttle,
+        limits: Limits,
+    ) -> None:
+        room.last_order += 1
+        self.room = room
+        self.order = room.last_order
+        self.id = id
+        self.sid = sid
+        self.key = key
+        self.meta = meta
+        self.address = address
+        self.connection: int | None = connection
+        self.throttle = throttle
+        self.away_since: float | None = None
+        self.rx = 0
+        self.seq = 0
+        # Candidates sent, per addressee: the link and generation now counted, and the count.
+        self.candidates: dict[str, tuple[str, int, int]] = {}
+        self._limits = limits
+        self._kept: deque[tuple[int, str, int]] = deque()
+        self._kept_bytes = 0
+        self._queued = 0
+        self._queued_bytes = 0
+
+    def info(self) -> PeerInfo:
+        return PeerInfo(
+            id=self.id, order=self.order, meta=self.meta, away=self.away_since is not None
+        )
+
+    def can_queue(self, size: int) -> bool:
+        """Whether a signal of about ``size`` bytes still fits what is kept for an absent peer."""
+        return (
+            self._queued < self._limits.resume_messages
+            and self._queued_bytes + size <= self._limits.resume_bytes
+        )
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether so much was queued, notices included, that an exact resume is given up."""
+        return self._queued > 2 * self._limits.resume_messages
+
+    def keep(self, text: str) -> None:
+        """Keep the frame numbered ``seq`` for replay."""
+        size = byte_length(text)
+        self._kept.append((self.seq, text, size))
+        self._kept_bytes += size
+        if self.connection is None:
+            self._queued += 1
+            self._queued_bytes += size
+        else:
+            self._trim()
+
+    def acknowledge(self, seq: int) -> None:
+        """Forget the frames up to ``seq``."""
+        while self._kept and self._kept[0][0] <= seq:
+            self._drop_oldest()
+
+    def replay(self, seq: int) -> list[str] | None:
+        """The frames after ``seq``, or ``None`` if one of them is no longer kept or never was."""
+        first = self._kept[0][0] if self._kept else self.seq + 1
+        if not first - 1 <= seq <= self.seq:
+            return None
+        self.acknowledge(seq)
+        return [text for _, text, _ in self._kept]
+
+    def leave_connection(self, now: float) -> None:
+        self.connection = None
+        self.away_since = now
+
+    def enter_connection(self, connection: int) -> None:
+        self.connection = connection
+        self.away_since = None
+
+    def count_candidate(self, to: str, link: str, generation: int) -> bool:
+        """Count one ``cand`` signal; ``False`` when the limit of its link is reached."""
+        known = self.candidates.get(to)
+        count = known[2] if known is not None and known[:2] == (link, generation) else 0
+        if count >= self._limits.candidates:
+            return False
+        self.candidates[to] = (link, generation, count + 1)
+        return True
+
+    def _trim(self) -> None:
+        # What was queued during an absence is spared: its replay may be on its way right now.
+        messages = self._limits.resume_messages + self._queued
+        size = self._limits.resume_bytes + self._queued_bytes
+        while len(self._kept) > messages or self._kept_bytes > size:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self._kept_bytes -= self._kept.popleft()[2]
+        self._queued = min(self._queued, len(self._kept))
+        self._queued_bytes = min(self._queued_bytes, self._kept_bytes)

@@ -1,0 +1,19 @@
+"""Where randomness comes from, so that a run of a state machine can be repeated."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from typing import Protocol
+
+
+class RandomSource(Protocol):
+    """``random.SystemRandom()`` in life, ``random.Random(seed)`` in tests."""
+
+    def randbytes(self, n: int, /) -> bytes: ...
+
+    def random(self) -> float: ...
+
+
+def base64url(data: bytes) -> str:
+    """``data`` in RFC 4648 section 5 base64url, without padding."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
