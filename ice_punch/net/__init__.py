@@ -1,0 +1,1 @@
+"""Sockets, interfaces, names and relays: the thin asyncio shells around the state machines."""
