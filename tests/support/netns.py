@@ -74,3 +74,7 @@ def udp_probes(*places: tuple[KernelHost, str | None]) -> Iterator[list[UdpProbe
             stack.callback(probe.close)
             probes.append(probe)
         yield probes
+
+
+NETNS = [pytest.mark.netns, pytest.mark.skipif(_reason is not None, reason=str(_reason))]
+"""The ``pytestmark`` of a module whose every test builds a :class:`KernelInternet`."""
