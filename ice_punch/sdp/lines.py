@@ -89,4 +89,6 @@ def split_sections(lines: Iterable[Line]) -> tuple[list[Line], list[list[Line]]]
 
 def quoted(text: str) -> str:
     """The text as an error message may show it: bounded, and without control characters."""
-    return ascii(text if len(text) <= 60 else text[:57] + "...")
+    escaped = ascii(text[:60])[1:-1]
+    shown = escaped if len(text) <= 60 and len(escaped) <= 60 else f"{escaped[:57]}..."
+    return f"'{shown}'"
