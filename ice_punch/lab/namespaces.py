@@ -13,12 +13,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
 from ice_punch.errors import IcePunchError
+from ice_punch.lab.processes import signals_held
 
 T = TypeVar("T")
 
@@ -26,6 +26,14 @@ PREFIX = "icep-"
 DIRECTORY = "/run/netns"
 CLONE_NEWNET = 0x40000000
 _SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+_TRIAL_RULES = """
+table ip trial {
+chain c {
+ type nat hook postrouting priority srcnat
+ masquerade fully-random
+}
+}
+"""
 _counter = itertools.count(1)
 
 
@@ -176,20 +184,14 @@ def available() -> str | None:
     (name,) = new_names("try")
     try:
         tool("nft")
-        try:
-            make(name)
-            run_tool("ip", "-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1")
-            with enter(name):
-                run_tool(
-                    "nft",
-                    "-f",
-                    "-",
-                    script="table ip try {\n chain c {\n"
-                    "  type nat hook postrouting priority srcnat\n  masquerade fully-random\n"
-                    " }\n}\n",
-                )
-        finally:
-            remove(name)
+        with signals_held():
+            try:
+                make(name)
+                run_tool("ip", "-n", name, "-batch", "-", script="link add v0 type veth\n")
+                with enter(name):
+                    run_tool("nft", "-f", "-", script=_TRIAL_RULES)
+            finally:
+                remove(name)
     except (LaboratoryError, OSError) as error:
         return f"no network namespaces with nftables here: {error}"
     return None
@@ -266,17 +268,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return pid > 0
-
-
-@contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Keep Ctrl-C and friends waiting, here and in the programs run meanwhile."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

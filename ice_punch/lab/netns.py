@@ -6,16 +6,15 @@ import atexit
 import contextlib
 import os
 import select
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
 
 from ice_punch.datagram import Address
-from ice_punch.lab import cable, namespaces
+from ice_punch.lab import namespaces
 from ice_punch.lab.kernel_nat import ruleset
 from ice_punch.lab.namespaces import (
     LaboratoryError,
@@ -25,7 +24,7 @@ from ice_punch.lab.namespaces import (
     remove_leftovers,
     run_in,
 )
-from ice_punch.lab.processes import ProcessGroup, end_processes
+from ice_punch.lab.processes import ProcessGroup, end_processes, exit_on_signals, signals_held
 from ice_punch.lab.scenario import NatKind, Scenario
 
 __all__ = [
@@ -34,6 +33,7 @@ __all__ = [
     "LaboratoryError",
     "available",
     "enter",
+    "has_cable",
     "leftovers",
     "remove_leftovers",
     "run_in",
@@ -48,12 +48,18 @@ LAN = ("10.1.0", "10.2.0")
 BRIDGE_MAC = "02:00:00:00:00:fe"
 OUTSIDE_MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
 READY_TIMEOUT = 20.0
+CABLE = str(Path(__file__).with_name("cable.py"))
 
 _QUIET = {
     "net/ipv6/conf/all/disable_ipv6": "1",
     "net/ipv6/conf/default/disable_ipv6": "1",
     "net/ipv4/conf/all/rp_filter": "0",
 }
+
+
+def has_cable() -> bool:
+    """Whether packets can be made to wait or get lost here, given that namespaces can be made."""
+    return os.access("/dev/net/tun", os.R_OK | os.W_OK)
 
 
 class KernelHost:
@@ -139,7 +145,7 @@ class KernelInternet:
         self.seed = seed
         self.namespaces: list[str] = []
         self._processes = ProcessGroup()
-        self._handlers: dict[int, Any] = {}
+        self._signals = contextlib.ExitStack()
         self._owner = os.getpid()
 
     @property
@@ -154,8 +160,8 @@ class KernelInternet:
         self._owner = os.getpid()
         _open.add(self)
         try:
-            self._handle_signals()
-            with namespaces.signals_held():
+            self._signals.enter_context(exit_on_signals())
+            with signals_held():
                 self._build()
         except BaseException:
             self.close()
@@ -174,16 +180,14 @@ class KernelInternet:
         """End what was started, remove what was made. Does nothing the second time."""
         if os.getpid() != self._owner:
             return
-        with namespaces.signals_held():
+        with signals_held():
             self._processes.stop()
             for namespace in self.namespaces:
                 end_processes(namespaces.pids_in(namespace))
             namespaces.remove(*self.namespaces)
             self.namespaces.clear()
             _open.discard(self)
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-            self._handlers.clear()
+            self._signals.close()
 
     def _build(self) -> None:
         kinds = (self.scenario.nat_a, self.scenario.nat_b)
@@ -270,7 +274,7 @@ class KernelInternet:
             [
                 sys.executable,
                 "-I",
-                cable.__file__,
+                CABLE,
                 *end,
                 *other,
                 f"--delay={self.scenario.rtt / 4}",
@@ -288,17 +292,6 @@ class KernelInternet:
             process.kill()
             lines = process.stderr.read().decode(errors="replace").splitlines()
             raise LaboratoryError(f"no cable with delay: {lines[-1] if lines else 'no answer'}")
-
-    def _handle_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                self._handlers[number] = signal.signal(number, _exit_on_signal)
-
-
-def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _configure(namespace: str, *lines: str) -> None:

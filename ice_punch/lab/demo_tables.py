@@ -1,0 +1,143 @@
+"""The demo's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ice_punch.lab.demo_events import TIMINGS, Event, PeerStory, milliseconds, text
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A message one peer sent, and what came out at the other."""
+
+    sender: str
+    receiver: str
+    message: str
+    arrived: bool
+    seconds: float
+
+
+def print_story(
+    console: Console, stories: Sequence[PeerStory], exchanges: Sequence[Exchange]
+) -> None:
+    """Everything there is to tell, also when it came to no connection."""
+    if any(story.local_candidates for story in stories):
+        _print_candidates(console, stories)
+    _print_checks(console, stories)
+    if any(story.connected for story in stories):
+        _print_paths(console, stories)
+        _print_times(console, stories)
+    if exchanges:
+        _print_messages(console, exchanges)
+
+
+def _print_candidates(console: Console, stories: Iterable[PeerStory]) -> None:
+    table = _table("Candidates", "peer", "type", "address", "base", "priority")
+    table.columns[-1].justify = "right"
+    for story in stories:
+        for candidate in story.local_candidates:
+            table.add_row(
+                story.name,
+                text(candidate.get("type")),
+                text(candidate.get("address")),
+                text(candidate.get("base")),
+                text(candidate.get("priority")),
+            )
+        table.add_section()
+    console.print(table)
+
+
+def _print_checks(console: Console, stories: Iterable[PeerStory]) -> None:
+    for story in stories:
+        if not story.pairs:
+            continue
+        table = _table(
+            f"Checks of peer {story.name}",
+            "from",
+            "to",
+            "state",
+            "sent",
+            "answered",
+            "received",
+            "round trip",
+        )
+        for column in table.columns[3:]:
+            column.justify = "right"
+        for pair in story.pairs:
+            nominated = " *" if pair.get("nominated") else ""
+            table.add_row(
+                _endpoint(pair, "local"),
+                _endpoint(pair, "remote"),
+                text(pair.get("state")) + nominated,
+                text(pair.get("requests_sent")),
+                text(pair.get("responses_received")),
+                text(pair.get("requests_received")),
+                milliseconds(pair.get("rtt_ms")),
+            )
+        table.caption = "* nominated"
+        console.print(table)
+
+
+def _print_paths(console: Console, stories: Iterable[PeerStory]) -> None:
+    table = _table("Selected pair", "peer", "path", "from", "to", "round trip", "DTLS", "cipher")
+    for story in stories:
+        path, dtls = story.path, story.dtls
+        table.add_row(
+            story.name,
+            text(path.get("kind")),
+            _endpoint(path, "local"),
+            _endpoint(path, "remote"),
+            milliseconds(path.get("rtt_ms")),
+            text(dtls.get("version")),
+            text(dtls.get("cipher")),
+        )
+    console.print(table)
+
+
+def _print_times(console: Console, stories: Iterable[PeerStory]) -> None:
+    table = _table("Where the time went", "peer", *("DTLS" if t == "dtls" else t for t in TIMINGS))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for story in stories:
+        table.add_row(story.name, *(milliseconds(story.timings.get(t)) for t in TIMINGS))
+    console.print(table)
+
+
+def _print_messages(console: Console, exchanges: Iterable[Exchange]) -> None:
+    table = _table("Messages", "from", "to", "message", "arrived", "after")
+    for exchange in exchanges:
+        table.add_row(
+            exchange.sender,
+            exchange.receiver,
+            exchange.message,
+            "yes" if exchange.arrived else "NO",
+            milliseconds(exchange.seconds * 1000) if exchange.arrived else "-",
+        )
+    console.print(table)
+
+
+def _endpoint(event: Event, side: str) -> str:
+    kind = event.get(f"{side}_type")
+    address = text(event.get(side))
+    return f"{kind} {address}" if kind else address
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
