@@ -242,14 +242,22 @@ def run_demo(console: Console, *, program: Sequence[str] | None = None) -> int:
     except IcePunchError as error:
         failure = str(error)
     print_story(console, demo.stories, demo.exchanges)
+    console.print()
     if failure is not None:
-        console.print(f"Failed. {failure}", style="bold red", markup=False, highlight=False)
+        console.print(
+            f"Failed. {failure}",
+            style="bold red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         return 1
     kind = text(demo.stories[0].path.get("kind"))
     console.print(
         f"Connected: {kind}. Both sides received what the other sent.",
         style="bold green",
         highlight=False,
+        soft_wrap=True,
     )
     return 0
 
@@ -266,6 +274,7 @@ def _cast(console: Console, stack: contextlib.ExitStack) -> tuple[Place, Place, 
         f"No NAT to punch here ({reason}): both peers run on this host, at {ip}.",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
     server = ("--host", ip, "--port", "0", "--stun-port", "0")
     peer = Place(processes, options=options)
@@ -278,13 +287,14 @@ def _kernel_cast(console: Console, stack: contextlib.ExitStack) -> tuple[Place, 
     processes = ProcessGroup()
     stack.callback(processes.stop)
     console.print(
-        "Two peers in network namespaces, each behind a port-restricted NAT of the Linux kernel:\n"
-        f"peer a is {net.peer_a.lan_address} behind {net.peer_a.public_address}, "
-        f"peer b is {net.peer_b.lan_address} behind {net.peer_b.public_address}, "
+        "Two peers, each behind its own port-restricted NAT of the Linux kernel:\n"
+        f"a is {net.peer_a.lan_address} behind {net.peer_a.public_address}, "
+        f"b is {net.peer_b.lan_address} behind {net.peer_b.public_address}, "
         f"{rtt * 1000:.0f} ms apart.\n"
-        f"Signaling and STUN are between them at {net.public.address}.",
+        f"Signaling and STUN are between them, at {net.public.address}.",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
     server = ("--host", net.public.address, "--port", "8080", "--stun-port", "3478")
     return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -50,7 +50,7 @@ def _print_candidates(console: Console, stories: Iterable[PeerStory]) -> None:
                 text(candidate.get("priority")),
             )
         table.add_section()
-    console.print(table)
+    _print(console, table)
 
 
 def _print_checks(console: Console, stories: Iterable[PeerStory]) -> None:
@@ -63,9 +63,9 @@ def _print_checks(console: Console, stories: Iterable[PeerStory]) -> None:
             "to",
             "state",
             "sent",
-            "answered",
-            "received",
-            "round trip",
+            "answ.",
+            "rcvd",
+            "rtt",
         )
         for column in table.columns[3:]:
             column.justify = "right"
@@ -80,24 +80,23 @@ def _print_checks(console: Console, stories: Iterable[PeerStory]) -> None:
                 text(pair.get("requests_received")),
                 milliseconds(pair.get("rtt_ms")),
             )
-        table.caption = "* nominated"
-        console.print(table)
+        table.caption = "requests sent, answers to them, requests received; * nominated"
+        _print(console, table)
 
 
-def _print_paths(console: Console, stories: Iterable[PeerStory]) -> None:
-    table = _table("Selected pair", "peer", "path", "from", "to", "round trip", "DTLS", "cipher")
-    for story in stories:
-        path, dtls = story.path, story.dtls
-        table.add_row(
-            story.name,
-            text(path.get("kind")),
-            _endpoint(path, "local"),
-            _endpoint(path, "remote"),
-            milliseconds(path.get("rtt_ms")),
-            text(dtls.get("version")),
-            text(dtls.get("cipher")),
-        )
-    console.print(table)
+def _print_paths(console: Console, stories: Sequence[PeerStory]) -> None:
+    table = _table("Selected pair", "", *(f"peer {story.name}" for story in stories))
+    rows: list[tuple[str, Callable[[PeerStory], str]]] = [
+        ("path", lambda story: text(story.path.get("kind"))),
+        ("from", lambda story: _endpoint(story.path, "local", " ")),
+        ("to", lambda story: _endpoint(story.path, "remote", " ")),
+        ("round trip", lambda story: milliseconds(story.path.get("rtt_ms"))),
+        ("DTLS", lambda story: text(story.dtls.get("version"))),
+        ("cipher", lambda story: text(story.dtls.get("cipher"))),
+    ]
+    for name, value in rows:
+        table.add_row(name, *map(value, stories))
+    _print(console, table)
 
 
 def _print_times(console: Console, stories: Iterable[PeerStory]) -> None:
@@ -106,7 +105,7 @@ def _print_times(console: Console, stories: Iterable[PeerStory]) -> None:
         column.justify = "right"
     for story in stories:
         table.add_row(story.name, *(milliseconds(story.timings.get(t)) for t in TIMINGS))
-    console.print(table)
+    _print(console, table)
 
 
 def _print_messages(console: Console, exchanges: Iterable[Exchange]) -> None:
@@ -119,13 +118,13 @@ def _print_messages(console: Console, exchanges: Iterable[Exchange]) -> None:
             "yes" if exchange.arrived else "NO",
             milliseconds(exchange.seconds * 1000) if exchange.arrived else "-",
         )
-    console.print(table)
+    _print(console, table)
 
 
-def _endpoint(event: Event, side: str) -> str:
+def _endpoint(event: Event, side: str, separator: str = "\n") -> str:
     kind = event.get(f"{side}_type")
     address = text(event.get(side))
-    return f"{kind} {address}" if kind else address
+    return f"{kind}{separator}{address}" if kind else address
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -136,8 +135,14 @@ def _table(title: str, *columns: str) -> Table:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
         padding=(0, 1, 0, 0),
     )
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _print(console: Console, table: Table) -> None:
+    console.print()
+    console.print(table)
