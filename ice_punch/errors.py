@@ -41,6 +41,17 @@ class RelayDenied(IcePunchError):
     """A TURN server refused the allocation for a reason other than the password."""
 
 
+class ServerUnreachable(IcePunchError):
+    """A STUN or TURN server can not be reached: no address, no answer, or a refused connection."""
+
+    def __init__(
+        self, message: str, report: Report | None = None, *, outcome: str = "unreachable"
+    ) -> None:
+        super().__init__(message, report)
+        self.outcome = outcome
+        """As in ``ServerReport``: ``unreachable``, ``silent`` or ``unresolved``."""
+
+
 class NoRoute(IcePunchError):
     """Both sides spoke, and no candidate pair works (RFC 8445 section 8.1.2, 8863)."""
 
