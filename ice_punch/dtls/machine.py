@@ -10,7 +10,7 @@ from enum import Enum
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
-from ice_punch.dtls import fingerprints, openssl, records
+from ice_punch.dtls import admission, fingerprints, openssl, records
 from ice_punch.dtls.certificate import Certificate
 from ice_punch.dtls.events import (
     DatagramReceived,
@@ -40,6 +40,7 @@ MIN_MTU = 256
 _RECORD_OVERHEAD = 37
 # OpenSSL calls a timer due 15 ms early; asking again sooner than this would only spin.
 _LEAST_WAIT = 0.01
+_MISMATCH = "the peer's DTLS certificate is not the one its description announced"
 _BAD_CERTIFICATE = 42
 # RFC 5246 section 7.2.2: alerts over a ClientHello that was understood, and can not be served:
 # handshake_failure, bad_certificate .. certificate_unknown, protocol_version,
@@ -94,8 +95,9 @@ class DtlsMachine:
         self._matched: Fingerprint | None = None
         self._mismatch = False
         self._context = openssl.make_context(certificate, self._accept_certificate)
-        self._connection = self._new_connection()
+        self._connection = openssl.make_connection(self._context, role is DtlsRole.CLIENT, mtu)
         self._state = State.NEW
+        self._plaintext_records = 0
         self._held = HeldRecords()
         self._outgoing: list[bytes] = []
         self._events: deque[Event] = deque()
@@ -224,15 +226,6 @@ class DtlsMachine:
 
     # The handshake
 
-    def _new_connection(self) -> SSL.Connection:
-        connection = SSL.Connection(self._context)
-        connection.set_ciphertext_mtu(self._mtu)
-        if self.role is DtlsRole.CLIENT:
-            connection.set_connect_state()
-        else:
-            connection.set_accept_state()
-        return connection
-
     def _is_waiting_for_peer(self) -> bool:
         """Whether retransmission timers run: not while it is we who hold the peer's records."""
         return self._state in (State.HANDSHAKE, State.OPEN) and not self._held
@@ -246,34 +239,27 @@ class DtlsMachine:
 
     def _receive_early(self, record: bytes, now: float) -> None:
         """One record before the end of the handshake."""
-        if not self._belongs_here(record):
+        begun = self.role is DtlsRole.CLIENT or self._repetition.has_flight
+        if not admission.is_in_place(record, from_server=self.role is DtlsRole.CLIENT, begun=begun):
             self.counters.discarded += 1
-        elif self._state is State.NEW or not self._may_be_fed(record):
+        elif self._state is State.NEW or (
+            # Without fingerprints only the hellos: what follows them carries the certificate.
+            self._fingerprints is None and not admission.is_hello(record)
+        ):
             if not self._held.add(record):
                 self.counters.held_dropped += 1
         else:
-            self._connection.bio_write(record)
+            self._feed_early(record)
             self._step(now)
 
-    def _belongs_here(self, record: bytes) -> bool:
-        """Whether a record has a place in the handshake so far (RFC 6347 section 4.1.2.7)."""
-        if not records.is_plausible(record):
-            return False
-        kind = records.handshake_type(record)
-        if self.role is DtlsRole.CLIENT:
-            return kind != records.CLIENT_HELLO
-        if kind in (records.SERVER_HELLO, records.HELLO_VERIFY_REQUEST):
-            return False
-        # A server that has said nothing has no handshake that an alert, or anything but a
-        # ClientHello, could be about.
-        return self._repetition.has_flight or kind == records.CLIENT_HELLO
-
-    def _may_be_fed(self, record: bytes) -> bool:
-        """Without fingerprints only the hellos: what follows them carries the certificate."""
-        if self._fingerprints is not None:
-            return True
-        kind = records.handshake_type(record)
-        return kind in (records.CLIENT_HELLO, records.HELLO_VERIFY_REQUEST)
+    def _feed_early(self, record: bytes) -> None:
+        # Before there are keys the replay window protects nothing (RFC 6347 section 4.1.2.6), and
+        # harms: one forged number moves it past all that is genuine, and it drops the repetition
+        # of a record that came out of turn. DTLS 1.3 acknowledges records by their numbers.
+        if not openssl.HAS_DTLS_1_3 and records.epoch(record) == 0:
+            record = records.renumbered(record, self._plaintext_records)
+            self._plaintext_records += 1
+        self._connection.bio_write(record)
 
     def _release_held(self, now: float) -> None:
         if self._state is not State.NEW:
@@ -286,18 +272,15 @@ class DtlsMachine:
         except SSL.WantReadError:
             self._take_flight(now)
             self._set_openssl_timer(now)
+        except SSL.ZeroReturnError:
+            self._fail(HandshakeFailed("the peer closed the association during the handshake"))
         except SSL.Error as error:
             self._handshake_error(openssl.reason_of(error))
         else:
             self._handshake_done(now)
 
     def _take_output(self) -> list[bytes]:
-        output = b""
-        while True:
-            try:
-                output += self._connection.bio_read(65536)
-            except SSL.Error:
-                return records.pack(records.split_records(output)[0], self._mtu)
+        return records.pack(openssl.read_records(self._connection), self._mtu)
 
     def _take_flight(self, now: float) -> None:
         """RFC 6347 section 4.2.4: what OpenSSL writes in one step is a flight, or part of one."""
@@ -316,23 +299,19 @@ class DtlsMachine:
             # RFC 6347 section 4.1.2.7: no association exists yet that this could be the end of.
             # The client's own ClientHello is still to come.
             self.counters.discarded += 1
-            self._connection = self._new_connection()
+            self._connection = openssl.make_connection(self._context, False, self._mtu)
             return
-        error: HandshakeFailed
-        if self._mismatch:
-            error = FingerprintMismatch(
-                "the peer's DTLS certificate is not the one its description announced"
-            )
-        elif "alert" in reason:
-            error = HandshakeFailed(f"the peer refused the DTLS handshake: {reason}")
-        else:
-            error = HandshakeFailed(f"the DTLS handshake failed: {reason}")
         if reason == "peer did not return a certificate":
             # RFC 8122 section 6.2 wants bad_certificate where OpenSSL says handshake_failure.
             output = [records.with_alert(d, _BAD_CERTIFICATE) for d in output]
         self._outgoing += output
         self._repetition.keep_alert(output)
-        self._fail(error)
+        if self._mismatch:
+            self._fail(FingerprintMismatch(_MISMATCH))
+        elif "alert" in reason:
+            self._fail(HandshakeFailed(f"the peer refused the DTLS handshake: {reason}"))
+        else:
+            self._fail(HandshakeFailed(f"the DTLS handshake failed: {reason}"))
 
     def _handshake_done(self, now: float) -> None:
         connection = self._connection
@@ -340,7 +319,7 @@ class DtlsMachine:
         # OpenSSL has asked already. This is the one place that opens the association, so it looks
         # for itself (RFC 8842 section 5.1).
         if shown is None or not self._accept_certificate(shown) or self._matched is None:
-            self._fail(FingerprintMismatch("the peer showed no certificate that was announced"))
+            self._fail(FingerprintMismatch(_MISMATCH))
             return
         self._take_flight(now)
         self._repetition.finish(self.role is DtlsRole.SERVER)
@@ -379,7 +358,7 @@ class DtlsMachine:
             return
         if flight := self._take_output():
             self._send_again(flight)
-            self._repetition.start(flight, now)
+            self._repetition.renew(flight, now)
         self._set_openssl_timer(now)
 
     def _send_again(self, flight: list[bytes]) -> None:

@@ -9,12 +9,13 @@ from OpenSSL import SSL, _util
 from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
 
 from ice_punch.dtls.certificate import Certificate
+from ice_punch.dtls.records import split_records
 
-DTLS_1_2 = 0xFEFD
+DTLS_1_2, DTLS_1_3 = 0xFEFD, 0xFEFC
 
 # RFC 8122 section 7: no NULL ciphers; forward secrecy and AEAD only. RSA certificates are taken
 # too: several DTLS servers have nothing else.
-_CIPHERS = b":".join(
+CIPHERS = b":".join(
     b"ECDHE-%s-%s" % (certificate, cipher)
     for cipher in (b"AES128-GCM-SHA256", b"AES256-GCM-SHA384", b"CHACHA20-POLY1305")
     for certificate in (b"ECDSA", b"RSA")
@@ -25,9 +26,18 @@ _binding: Any = _util.lib
 _ffi: Any = _util.ffi
 
 
-def make_context(
-    certificate: Certificate, accept: Callable[[X509], bool], *, ciphers: bytes = _CIPHERS
-) -> SSL.Context:
+def _has_dtls_1_3() -> bool:
+    try:
+        SSL.Context(SSL.DTLS_METHOD).set_max_proto_version(DTLS_1_3)
+    except SSL.Error:
+        return False
+    return True
+
+
+HAS_DTLS_1_3 = _has_dtls_1_3()
+
+
+def make_context(certificate: Certificate, accept: Callable[[X509], bool]) -> SSL.Context:
     """A context that shows ``certificate`` and asks ``accept`` about the peer's own.
 
     DTLS 1.2 is the least; the highest that the library knows is the most.
@@ -36,7 +46,7 @@ def make_context(
     context.set_min_proto_version(DTLS_1_2)
     context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_cipher_list(ciphers)
+    context.set_cipher_list(CIPHERS)
     if _binding.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:
         raise RuntimeError("this OpenSSL build has neither X25519 nor the NIST groups")
     context.use_certificate(certificate.x509)
@@ -73,6 +83,27 @@ def _reject_with_bad_certificate(context: SSL.Context, mode: int) -> None:
     # Connections keep this attribute of their context alive as long as they live.
     private._verify_callback = verify
     _binding.SSL_CTX_set_verify(private._context, mode, verify)
+
+
+def make_connection(context: SSL.Context, is_client: bool, mtu: int) -> SSL.Connection:
+    """An association between two memory buffers, its datagrams at most ``mtu`` bytes."""
+    connection = SSL.Connection(context)
+    connection.set_ciphertext_mtu(mtu)
+    if is_client:
+        connection.set_connect_state()
+    else:
+        connection.set_accept_state()
+    return connection
+
+
+def read_records(connection: SSL.Connection) -> list[bytes]:
+    """All that OpenSSL has written and nobody has read yet."""
+    output = b""
+    while True:
+        try:
+            output += connection.bio_read(65536)
+        except SSL.WantReadError:
+            return split_records(output)[0]
 
 
 def der_of(certificate: X509) -> bytes:

@@ -51,9 +51,14 @@ class Repetition:
         return bool(self._flight)
 
     def start(self, flight: list[bytes], now: float) -> None:
-        """A flight was sent, for the first time or by OpenSSL again."""
+        """A new flight was sent."""
         self._flight = flight
         self._at = now + self._interval
+
+    def renew(self, flight: list[bytes], now: float) -> None:
+        """OpenSSL has sent the flight again, in new records."""
+        self._flight = flight
+        self._back_off(now)
 
     def get_timer(self) -> float | None:
         return self._at
@@ -62,10 +67,13 @@ class Repetition:
         """The flight, if it is due again."""
         if self._at is None or now < self._at:
             return []
+        self._back_off(now)
+        return self._flight
+
+    def _back_off(self, now: float) -> None:
         # RFC 6347 section 4.2.4.1: doubled at each retransmission, and then retained
         self._interval = min(2 * self._interval, _GREATEST_INTERVAL)
         self._at = now + self._interval
-        return self._flight
 
     def finish(self, ours_was_last: bool) -> None:
         """The handshake is complete: no timer runs any more (RFC 6347 section 4.2.4)."""

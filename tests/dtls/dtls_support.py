@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -103,7 +104,10 @@ class Pair:
             due = [t for m in (self.client, self.server) if (t := m.get_timer()) is not None]
             if self._in_flight:
                 due.append(self._in_flight[0][0])
-            if not due or min(due) > end:
+            if not due:
+                return self
+            if min(due) > end:
+                self.now = end
                 return self
             self.now = max(self.now, min(due))
             for machine in (self.client, self.server):
@@ -113,25 +117,27 @@ class Pair:
 
 
 def make_pair(
-    client_certificate: Certificate = ALICE, server_certificate: Certificate = BOB, **options: object
+    client_certificate: Certificate = ALICE,
+    server_certificate: Certificate = BOB,
+    **options: Any,
 ) -> Pair:
     return Pair(
         DtlsMachine(
             client_certificate,
             DtlsRole.CLIENT,
             server_certificate.fingerprints(),
-            **options,  # type: ignore[arg-type]
+            **options,
         ),
         DtlsMachine(
             server_certificate,
             DtlsRole.SERVER,
             client_certificate.fingerprints(),
-            **options,  # type: ignore[arg-type]
+            **options,
         ),
     )
 
 
-def connected_pair(**options: object) -> Pair:
+def connected_pair(**options: Any) -> Pair:
     """Both sides open, their events taken."""
     pair = make_pair(**options).start().run()
     for machine in (pair.client, pair.server):
