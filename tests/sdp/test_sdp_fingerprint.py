@@ -80,6 +80,8 @@ def test_rfc8122_5_unknown_hash_functions_are_ignored_beside_known_ones() -> Non
     assert len(Description.parse(text).fingerprints) == 1
     with pytest.raises(InvalidDescription):
         Description.parse(described("fingerprint:sha3-256 0A:0B"))
+    with pytest.raises(InvalidDescription):
+        Fingerprint("sha3-256", bytes(32))
 
 
 @pytest.mark.parametrize(

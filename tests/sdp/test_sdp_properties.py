@@ -27,6 +27,8 @@ TOKEN_CHARS = string.ascii_letters + string.digits + "-.!%*_+`'~"
 SDP_TOKEN_CHARS = string.ascii_letters + string.digits + "!#$%&'*+-.^_`{|}~"
 VCHARS = "".join(map(chr, range(0x21, 0x7F)))
 
+without_deadline = settings(deadline=None)
+
 tokens = st.text(SDP_TOKEN_CHARS, min_size=1, max_size=12)
 ports = st.integers(1, 65535)
 ips = st.ip_addresses().map(str)
@@ -114,11 +116,13 @@ def read_or_refused(parse: Callable[[str], object], text: str) -> None:
     assert len(message) < 150
 
 
+@without_deadline
 @given(candidates())
 def test_a_candidate_survives_a_round_trip(candidate: Candidate) -> None:
     assert parse_candidate(format_candidate(candidate)) == candidate
 
 
+@without_deadline
 @given(candidates())
 def test_rfc8839_5_1_the_written_line_is_the_only_form_of_the_candidate(
     candidate: Candidate,
@@ -129,6 +133,7 @@ def test_rfc8839_5_1_the_written_line_is_the_only_form_of_the_candidate(
     assert format_candidate(again) == line
 
 
+@without_deadline
 @given(candidates().filter(lambda c: not any(value == "" for _, value in c.extensions)))
 def test_aioice_reads_every_candidate_we_write(candidate: Candidate) -> None:
     line = format_candidate(candidate)
@@ -141,6 +146,7 @@ def test_aioice_reads_every_candidate_we_write(candidate: Candidate) -> None:
         )
 
 
+@without_deadline
 @given(descriptions)
 def test_a_description_survives_a_round_trip(description: Description) -> None:
     text = description.to_sdp()
@@ -148,16 +154,19 @@ def test_a_description_survives_a_round_trip(description: Description) -> None:
     assert Description.parse(text.replace("\r\n", "\n")) == description
 
 
+@without_deadline
 @given(descriptions)
 def test_rfc8839_4_2_5_what_we_write_is_never_a_mismatch(description: Description) -> None:
     assert not Description.parse(description.to_sdp()).is_mismatched
 
 
+@without_deadline
 @given(fragments)
 def test_a_fragment_survives_a_round_trip(fragment: Fragment) -> None:
     assert Fragment.parse(fragment.to_sdp()) == fragment
 
 
+@without_deadline
 @given(st.text())
 @example("candidate:" + " " * 2000)
 @example("a=candidate:1 1 udp 1 192.0.2.1 " + "9" * 1990 + " typ host")
@@ -167,6 +176,7 @@ def test_any_text_is_a_candidate_or_refused(text: str) -> None:
     read_or_refused(parse_candidate, f"candidate:1 1 udp 1 192.0.2.1 5 typ srflx {text}")
 
 
+@without_deadline
 @given(st.text())
 @example("v=0\r\n\r\n\r\n")
 @example("v=0\no=- " + "9" * 60000 + " 1 IN IP4 x\nm=a " + "9" * 5000 + " b c")
@@ -188,6 +198,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@without_deadline
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.text(max_size=30)), max_size=4))
 def test_any_value_of_a_known_attribute_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
     lines = "".join(f"a={name}:{value}\n" for name, value in pairs)
@@ -196,8 +207,8 @@ def test_any_value_of_a_known_attribute_is_read_or_refused(pairs: list[tuple[str
     read_or_refused(Fragment.parse, f"{credentials}m=a 9 UDP b\n{lines}")
 
 
+@without_deadline
 @given(descriptions, st.data())
-@settings(max_examples=300)
 def test_a_mutated_description_is_read_or_refused(
     description: Description, data: st.DataObject
 ) -> None:
@@ -210,6 +221,7 @@ def test_a_mutated_description_is_read_or_refused(
     read_or_refused(Fragment.parse, text)
 
 
+@without_deadline
 @given(ips)
 def test_addresses_of_parsed_candidates_are_canonical(ip: str) -> None:
     exploded = ipaddress.ip_address(ip).exploded
