@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -37,8 +38,14 @@ def on_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def children() -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    return [line for line in listed.splitlines() if FAKE[1] in line]
+    """The command lines of every stand-in that still runs."""
+    running = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = file.read_bytes().decode(errors="replace").split("\0")
+            if FAKE[1] in command:
+                running.append(" ".join(command))
+    return running
 
 
 @pytest.mark.usefixtures("on_host")

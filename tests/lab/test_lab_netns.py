@@ -292,12 +292,14 @@ def test_nothing_stays_behind_and_processes_end_with_their_children() -> None:
     before = host_state()
     nested = "sleep 1000 & exec sleep 1001"
     with KernelInternet(rtt=0.02) as net:
+        started_elsewhere = subprocess.Popen(net.public.command(["sleep", "1002"]))
         assert len(ours(pid=os.getpid())) == 5
         direct = net.peer_a.popen(["sh", "-c", nested])
         stubborn = net.peer_b.popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
         wait_until(lambda: len(namespaces.pids_in(net.peer_a.namespace)) == 2)
         pids = [*namespaces.pids_in(net.peer_a.namespace), stubborn.pid]
     assert direct.returncode == -signal.SIGTERM
+    assert started_elsewhere.wait(timeout=1) == -signal.SIGTERM
     assert stubborn.returncode == -signal.SIGKILL
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
     assert host_state() == before
