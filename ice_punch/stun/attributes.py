@@ -1,4 +1,5 @@
-"""The STUN attributes of RFC 8489, RFC 8445 (ICE), RFC 8656 (TURN) and RFC 5780 (NAT behaviour).
+"""The STUN attributes of RFC 8489, RFC 8445 (ICE), RFC 8656 (TURN) and RFC 5780 (NAT behaviour),
+and three of RFC 3489.
 
 Each is a typed descriptor: ``message.get(PRIORITY)`` is ``int | None``. The names are the
 registry's own.
@@ -136,6 +137,14 @@ RESPONSE_ORIGIN: Final[AttributeType[Address]] = _define(
     0x802B, "RESPONSE-ORIGIN", addresses.ADDRESS
 )
 OTHER_ADDRESS: Final[AttributeType[Address]] = _define(0x802C, "OTHER-ADDRESS", addresses.ADDRESS)
+
+# RFC 3489 section 11.2: comprehension-required, and in every response of a server of that age,
+# whose MAPPED-ADDRESS RFC 8489 section 6.3.3 has us accept
+SOURCE_ADDRESS: Final[AttributeType[Address]] = _define(0x0004, "SOURCE-ADDRESS", addresses.ADDRESS)
+CHANGED_ADDRESS: Final[AttributeType[Address]] = _define(
+    0x0005, "CHANGED-ADDRESS", addresses.ADDRESS
+)
+REFLECTED_FROM: Final[AttributeType[Address]] = _define(0x000B, "REFLECTED-FROM", addresses.ADDRESS)
 
 # Placed and checked by the message itself: RFC 8489 sections 14.5, 14.6 and 14.7
 MESSAGE_INTEGRITY: Final[AttributeType[bytes]] = AttributeType(

@@ -312,12 +312,27 @@ def test_icmp_ends_a_probe_and_is_no_sign_of_filtering_rfc8489_6_2_1() -> None:
     discovery = BehaviourDiscovery(PRIMARY, MAPPING_SOCKET, FILTERING_SOCKET, random.Random(1), 0.0)
     discovery.handle_timer(0.1)
     discovery.handle_icmp_error(MAPPING_SOCKET, ("192.0.2.9", 1), 0.2)
+    discovery.handle_icmp_error(("10.0.0.3", 40000), PRIMARY, 0.2)
+    discovery.receive_datagram(b"", PRIMARY, ("10.0.0.3", 40000), 0.2)
     assert not discovery.done
     discovery.handle_icmp_error(MAPPING_SOCKET, PRIMARY, 0.2)
     discovery.handle_icmp_error(FILTERING_SOCKET, PRIMARY, 0.2)
     event = discovery.next_event()
     assert event is not None
     assert event.mapping_reason == event.filtering_reason == "the server is unreachable"
+
+
+def test_a_server_that_falls_silent_after_the_first_test_leaves_the_mapping_unknown() -> None:
+    path = Path(Nat("address-dependent", "endpoint-independent"), BindingServer(PRIMARY, ALTERNATE))
+    discovery = BehaviourDiscovery(
+        PRIMARY, MAPPING_SOCKET, None, random.Random(1), 0.0, software=None
+    )
+    path.lose = lambda number: number > 1
+    event, now = path.run(discovery)
+    assert event.mapping is MappingBehaviour.UNKNOWN
+    assert event.mapping_reason == "the server does not answer"
+    assert event.mapped is not None
+    assert now == pytest.approx(0.02 + 5.0)
 
 
 def test_without_a_second_socket_filtering_is_not_tested() -> None:

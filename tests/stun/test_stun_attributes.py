@@ -15,6 +15,7 @@ from ice_punch.stun import (
     ATTRIBUTES,
     CACHE_TIMEOUT,
     CHANGE_REQUEST,
+    CHANGED_ADDRESS,
     CHANNEL_NUMBER,
     DATA,
     DONT_FRAGMENT,
@@ -32,12 +33,14 @@ from ice_punch.stun import (
     PASSWORD_ALGORITHMS,
     PRIORITY,
     REALM,
+    REFLECTED_FROM,
     REQUESTED_ADDRESS_FAMILY,
     REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
     RESPONSE_ORIGIN,
     RESPONSE_PORT,
     SOFTWARE,
+    SOURCE_ADDRESS,
     UNKNOWN_ATTRIBUTES,
     USE_CANDIDATE,
     USERHASH,
@@ -118,6 +121,9 @@ CASES: list[tuple[AttributeType[Any], int, Any, str, list[int]]] = [
     (ICE_CONTROLLING, 0x802A, 1, "0000000000000001", [0, 4, 7, 9]),
     (RESPONSE_ORIGIN, 0x802B, V6, V6_BYTES, []),
     (OTHER_ADDRESS, 0x802C, V4, V4_BYTES, []),
+    (SOURCE_ADDRESS, 0x0004, V4, V4_BYTES, []),
+    (CHANGED_ADDRESS, 0x0005, V4, V4_BYTES, []),
+    (REFLECTED_FROM, 0x000B, V4, V4_BYTES, []),
 ]
 ADDRESSES = [case[0] for case in CASES if case[2] == V4 or case[2] == V6]
 

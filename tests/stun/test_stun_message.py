@@ -111,8 +111,8 @@ def test_rfc8489_5_7c_every_method_and_class_is_coded_with_interleaved_bits() ->
     for method in range(0x1000):
         for message_class in MessageClass:
             bits = f"{method:012b}"
-            c1, c0 = f"{message_class:02b}"
-            expected = int(f"00{bits[:5]}{c1}{bits[5:8]}{c0}{bits[8:]}", 2)
+            class_bits = f"{message_class:02b}"
+            expected = int(f"00{bits[:5]}{class_bits[0]}{bits[5:8]}{class_bits[1]}{bits[8:]}", 2)
             assert encode_message_type(method, message_class) == expected
             assert decode_message_type(expected) == (method, message_class)
             seen.add(expected)

@@ -27,6 +27,7 @@ from ice_punch.stun import (
     TransactionEvent,
     TransactionFailed,
     TransactionSucceeded,
+    mapped_address,
     response_to,
 )
 
@@ -249,6 +250,16 @@ def test_rfc8489_6_3_3_2_a_binding_response_without_any_mapped_address_fails() -
     assert isinstance(event, TransactionFailed)
     event = answer(transaction(), raw(SUCCESS, attribute(1, bytes.fromhex("00010d96c0000201"))))
     assert isinstance(event, TransactionSucceeded)
+
+
+def test_rfc8489_6_3_3_2_a_server_of_rfc_3489_is_understood() -> None:
+    """Its responses hold attributes that RFC 8489 calls reserved, in the required range, and an
+    early XOR-MAPPED-ADDRESS in the optional one."""
+    address = bytes.fromhex("00010d96c0000201")
+    classic = [attribute(t, address) for t in (0x0001, 0x0004, 0x0005, 0x8020)]
+    event = answer(transaction(), raw(SUCCESS, *classic, attribute(0x8022, b"Vovida.org 0.96")))
+    assert isinstance(event, TransactionSucceeded)
+    assert mapped_address(event.response) == ("192.0.2.1", 3478)
 
 
 def test_other_methods_need_no_mapped_address() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Any
 
 import pytest
 from stun_wire import attribute
@@ -19,6 +20,7 @@ from ice_punch.stun import (
     USERNAME,
     XOR_MAPPED_ADDRESS,
     AlgorithmParameters,
+    AttributeType,
     Integrity,
     Message,
     MessageClass,
@@ -137,10 +139,11 @@ def test_rfc5769_vectors_are_built_byte_for_byte_but_for_their_padding(
     the CRC are those of the vector with zeros in that place."""
     parsed = parse_message(vector)
     built = Message(parsed.method, parsed.message_class, ID)
-    for kind in (SOFTWARE, PRIORITY, ICE_CONTROLLED, USERNAME, XOR_MAPPED_ADDRESS):
-        value = parsed.get(kind)  # type: ignore[arg-type]
+    kinds: list[AttributeType[Any]] = [SOFTWARE, PRIORITY, ICE_CONTROLLED, USERNAME]
+    for kind in (*kinds, XOR_MAPPED_ADDRESS):
+        value = parsed.get(kind)
         if value is not None:
-            built.add(kind, value)  # type: ignore[arg-type]
+            built.add(kind, value)
     data = built.to_bytes(key=KEY)
     text = parsed.get(USERNAME) or "test vector"
     type_ = 0x0006 if parsed.get(USERNAME) else 0x8022
