@@ -153,7 +153,7 @@ class IceServerInfo(_Part, frozen=True):
 class IceInfo(_Part, frozen=True):
     """ICE servers, and for how many seconds their credentials are good (``None``: no end)."""
 
-    servers: list[IceServerInfo] = []
+    servers: list[IceServerInfo]
     ttl: int | None = None
 
 
@@ -236,7 +236,7 @@ class SignalAck(_Message, frozen=True, tag="ack"):
 
 
 class Pong(_Message, frozen=True, tag="pong"):
-    n: int = 0
+    n: int
 
 
 class Error(_Message, frozen=True, tag="error"):

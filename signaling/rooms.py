@@ -66,7 +66,7 @@ class Rooms:
     ) -> None:
         self.limits = limits if limits is not None else Limits()
         self.counters: Counter[str] = Counter()
-        self._ice = ice if ice is not None else IceInfo()
+        self._ice = ice if ice is not None else IceInfo(servers=[])
         self._connections: dict[int, _Connection] = {}
         self._timers: list[tuple[float, int, int | str]] = []
         self._timers_set = 0
@@ -276,7 +276,7 @@ class Rooms:
         refusal = self._hall.refusal_of_signal(member, signal)
         if refusal is not None:
             code, text = refusal
-            self.counters[code] += 1
+            self.counters[str(code)] += 1
             self._hall.post(member, Error(code=code, message=text, ref=signal.id, to=signal.to))
             return
         self.counters["relayed"] += 1
@@ -300,7 +300,7 @@ class Rooms:
         if not source.throttled:
             source.throttled = True
             text = "over the rate; nothing is lost, but reading is paused"
-            self.counters[ErrorCode.RATE_LIMITED] += 1
+            self.counters["rate_limited"] += 1
             self._send(
                 source,
                 Error(code=ErrorCode.RATE_LIMITED, message=text, retry_after=round(wait, 3)),
@@ -312,7 +312,7 @@ class Rooms:
         if source.faults > self.limits.faults:
             self._refuse(source, code, CloseCode.BAD_REQUEST, text)
             return
-        self.counters[code] += 1
+        self.counters[str(code)] += 1
         self._send(source, Error(code=code, message=text))
 
     def _refuse_for_now(self, source: _Connection, code: ErrorCode, text: str, wait: float) -> None:
@@ -328,10 +328,10 @@ class Rooms:
         retry_after: float | None = None,
     ) -> None:
         """Say why and close. From 4500 on that is the end of the session, too."""
-        self.counters[code] += 1
-        self._effects.append(Note("refused", {"code": code, "address": source.address[0]}))
+        self.counters[str(code)] += 1
+        self._effects.append(Note("refused", {"code": str(code), "address": source.address[0]}))
         self._send(source, Error(code=code, message=text, retry_after=retry_after, fatal=True))
-        self._forget(source, close_code, code)
+        self._forget(source, close_code, str(code))
         if source.member is not None:
             if close_code >= CloseCode.BAD_REQUEST:
                 self._hall.end(source.member, "refused")

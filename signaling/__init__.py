@@ -1,0 +1,149 @@
+"""Signaling for ``ice_punch``: rooms in which peers exchange sealed payloads.
+
+Names are imported when they are first used, so that a link can be parsed without a web server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from signaling.client import SignalingClient
+    from signaling.errors import (
+        BadRoom,
+        ClientClosed,
+        InvalidLink,
+        InvalidMessage,
+        InvalidServerUrl,
+        ListenFailed,
+        MessageTooLarge,
+        ProtocolRefused,
+        RoomFull,
+        SealBroken,
+        ServerRefused,
+        ServerUnreachable,
+        SessionLost,
+        SessionReplaced,
+        SignalingError,
+        VersionRefused,
+    )
+    from signaling.events import (
+        Disconnected,
+        Event,
+        Peer,
+        PeerAway,
+        PeerBack,
+        PeerJoined,
+        PeerLeft,
+        Rejected,
+        Resumed,
+        SignalReceived,
+        Unavailable,
+        Welcomed,
+    )
+    from signaling.limits import Limits
+    from signaling.link import Link, ServerUrl
+    from signaling.messages import IceServerInfo, Kind
+    from signaling.randomness import RandomSource
+    from signaling.rooms import Rooms
+    from signaling.sealing import Sealer
+    from signaling.server import SignalingServer
+
+_HOMES = {
+    "client": ("SignalingClient",),
+    "errors": (
+        "BadRoom",
+        "ClientClosed",
+        "InvalidLink",
+        "InvalidMessage",
+        "InvalidServerUrl",
+        "ListenFailed",
+        "MessageTooLarge",
+        "ProtocolRefused",
+        "RoomFull",
+        "SealBroken",
+        "ServerRefused",
+        "ServerUnreachable",
+        "SessionLost",
+        "SessionReplaced",
+        "SignalingError",
+        "VersionRefused",
+    ),
+    "events": (
+        "Disconnected",
+        "Event",
+        "Peer",
+        "PeerAway",
+        "PeerBack",
+        "PeerJoined",
+        "PeerLeft",
+        "Rejected",
+        "Resumed",
+        "SignalReceived",
+        "Unavailable",
+        "Welcomed",
+    ),
+    "limits": ("Limits",),
+    "link": ("Link", "ServerUrl"),
+    "messages": ("IceServerInfo", "Kind"),
+    "randomness": ("RandomSource",),
+    "rooms": ("Rooms",),
+    "sealing": ("Sealer",),
+    "server": ("SignalingServer",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})
+
+
+__all__ = [
+    "BadRoom",
+    "ClientClosed",
+    "Disconnected",
+    "Event",
+    "IceServerInfo",
+    "InvalidLink",
+    "InvalidMessage",
+    "InvalidServerUrl",
+    "Kind",
+    "Limits",
+    "Link",
+    "ListenFailed",
+    "MessageTooLarge",
+    "Peer",
+    "PeerAway",
+    "PeerBack",
+    "PeerJoined",
+    "PeerLeft",
+    "ProtocolRefused",
+    "RandomSource",
+    "Rejected",
+    "Resumed",
+    "RoomFull",
+    "Rooms",
+    "SealBroken",
+    "Sealer",
+    "ServerRefused",
+    "ServerUnreachable",
+    "ServerUrl",
+    "SessionLost",
+    "SessionReplaced",
+    "SignalReceived",
+    "SignalingClient",
+    "SignalingError",
+    "SignalingServer",
+    "Unavailable",
+    "VersionRefused",
+    "Welcomed",
+]
