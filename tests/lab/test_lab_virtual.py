@@ -20,6 +20,7 @@ from ice_punch.lab.scenario import (
 from ice_punch.lab.trace import DropReason
 from ice_punch.lab.two_peers import build
 from ice_punch.lab.virtual import VirtualHost, VirtualInternet, VirtualNat
+from ice_punch.lab.virtual_nat import TranslationTable
 from ice_punch.stun import ChangeRequest, Message, MessageClass, Method, parse_message
 from ice_punch.stun.attributes import CHANGE_REQUEST, XOR_MAPPED_ADDRESS
 
@@ -451,3 +452,16 @@ def test_a_relay_carries_datagrams_between_its_client_and_whom_that_has_sent_to(
         ("b", "server"),
         ("server", "a"),
     ]
+
+
+def test_a_nat_without_ports_left_drops_and_wraps_before_that() -> None:
+    table = TranslationTable(
+        "198.51.100.1", NatBehaviour(allocation=PortAllocation.SEQUENTIAL), first_port=65535
+    )
+    server = ("203.0.113.1", 1)
+    first = [table.outbound(("10.0.0.2", port), server) for port in (1, 2)]
+    assert first == [("198.51.100.1", 65535), ("198.51.100.1", 1024)]
+    for number in range(2, 65536 - 1024):
+        table.outbound((f"10.0.{number >> 8}.{number & 255}", 1), server)
+    assert table.outbound(("10.9.9.9", 1), server) is DropReason.NO_PORT
+    assert table.outbound(("10.0.0.2", 1), server) == first[0]
