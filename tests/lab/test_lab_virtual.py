@@ -462,6 +462,6 @@ def test_a_nat_without_ports_left_drops_and_wraps_before_that() -> None:
     first = [table.outbound(("10.0.0.2", port), server) for port in (1, 2)]
     assert first == [("198.51.100.1", 65535), ("198.51.100.1", 1024)]
     for number in range(2, 65536 - 1024):
-        table.outbound((f"10.0.{number >> 8}.{number & 255}", 1), server)
+        table.outbound((f"10.1.{number >> 8}.{number & 255}", 1), server)
     assert table.outbound(("10.9.9.9", 1), server) is DropReason.NO_PORT
     assert table.outbound(("10.0.0.2", 1), server) == first[0]
