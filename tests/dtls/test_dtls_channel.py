@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 from dtls_support import (
+    ALICE,
     BOB,
+    bare_connection,
     connected_pair,
+    drive,
     events_of,
     header_sizes,
     received,
     rsa_certificate,
 )
 
-from ice_punch.dtls import PeerClosed, openssl
+from ice_punch.dtls import DtlsMachine, DtlsRole, HandshakeCompleted, PeerClosed, openssl
 from ice_punch.errors import ChannelClosed, DatagramRefused, DatagramTooLarge
 
 CIPHERS = ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
@@ -153,3 +156,19 @@ def test_a_lost_close_notify_is_sent_again_to_a_peer_that_goes_on() -> None:
     pair.server.send(b"anyone there?", pair.now)
     pair.run()
     assert events_of(pair.server) == [PeerClosed("close_notify")]
+
+
+def test_a_fatal_alert_ends_the_association_and_says_why() -> None:
+    """RFC 5246 section 7.2.2: an authenticated fatal alert closes at once."""
+    client = bare_connection(ALICE, DtlsRole.CLIENT)
+    server = DtlsMachine(BOB, DtlsRole.SERVER, ALICE.fingerprints())
+    drive(client, server)
+    assert isinstance(server.next_event(), HandshakeCompleted)
+    # OpenSSL's client takes our refusal to renegotiate for a reason to break off.
+    client.renegotiate()
+    drive(client, server)
+    (event,) = events_of(server)
+    assert isinstance(event, PeerClosed)
+    assert "handshake failure" in event.reason
+    with pytest.raises(ChannelClosed):
+        server.send(b"late", 0.0)

@@ -9,6 +9,8 @@ from dtls_support import (
     ALICE,
     BOB,
     Pair,
+    bare_connection,
+    drive,
     events_of,
     header_sizes,
     make_pair,
@@ -28,38 +30,6 @@ from ice_punch.errors import ChannelClosed, FingerprintMismatch, InvalidConfigur
 
 RSA = rsa_certificate()
 BAD_CERTIFICATE = b"\x02\x2a"
-
-
-def bare_connection(certificate: Certificate | None, role: DtlsRole) -> SSL.Connection:
-    """OpenSSL as a stranger would set it up, for what our own machine refuses to do."""
-    context = SSL.Context(SSL.DTLS_METHOD)
-    context.set_options(SSL.OP_NO_QUERY_MTU)
-    context.set_verify(SSL.VERIFY_NONE, None)
-    if certificate is not None:
-        context.use_certificate(certificate.x509)
-        context.use_privatekey(certificate.private_key)
-    connection = SSL.Connection(context)
-    connection.set_ciphertext_mtu(1200)
-    if role is DtlsRole.CLIENT:
-        connection.set_connect_state()
-    else:
-        connection.set_accept_state()
-    return connection
-
-
-def drive(connection: SSL.Connection, machine: DtlsMachine) -> list[bytes]:
-    """Run a bare connection against a machine; what the machine sent."""
-    machine.start(0.0)
-    sent: list[bytes] = []
-    for _ in range(6):
-        with suppress(SSL.Error):
-            connection.do_handshake()
-        with suppress(SSL.WantReadError):
-            machine.receive_datagram(connection.bio_read(65536), 0.0)
-        for datagram in machine.datagrams_to_send(0.0):
-            sent.append(datagram)
-            connection.bio_write(datagram)
-    return sent
 
 
 def test_a_handshake_takes_four_datagrams() -> None:
