@@ -268,11 +268,7 @@ class Channel:
             elif isinstance(event, HandshakeFailedEvent):
                 self._finish(event.error)
             elif isinstance(event, PeerClosed):
-                self._finish(
-                    ChannelClosed("the peer closed the channel")
-                    if self._handshake.done()
-                    else HandshakeFailed(f"the peer ended the handshake: {event.reason}")
-                )
+                self._peer_ended(event.reason)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -300,7 +296,13 @@ class Channel:
 
     def peer_closed(self) -> None:
         """Signaling told that the peer closed the channel."""
-        self._finish(ChannelClosed("the peer closed the channel"))
+        self._peer_ended("it gave up")
+
+    def _peer_ended(self, why: str) -> None:
+        if self._handshake.done() or self._dtls is None:
+            self._finish(ChannelClosed("the peer closed the channel"))
+        else:
+            self._finish(HandshakeFailed(f"the peer ended the DTLS handshake: {why}"))
 
     async def close(self) -> None:
         """Tell the peer, and free everything, within about a second. May be called again."""

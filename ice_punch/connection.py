@@ -238,6 +238,7 @@ class IceConnection:
             setup=setup,
             fingerprints=fingerprints,
             tls_id=tls_id,
+            mid="0" if self._remote is None else self._remote.mid,
             candidates=self.local_candidates if candidates else (),
             end_of_candidates=candidates and self._gathering_over,
             protocol="UDP/DTLS/SCTP" if encrypted else "UDP",

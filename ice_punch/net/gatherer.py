@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ice_punch.net.dns import resolve
 from ice_punch.net.ice_server import IceServer
@@ -17,7 +17,6 @@ from ice_punch.net.interfaces import (
     local_addresses,
     only_interface,
 )
-from ice_punch.net.relay import Relay
 from ice_punch.net.udp import UdpSocket
 
 from ice_punch.datagram import Address
@@ -31,6 +30,9 @@ from ice_punch.errors import (
 from ice_punch.ice import Agent
 from ice_punch.ice.candidate import interleaved_local_preferences
 from ice_punch.report import ServerReport
+
+if TYPE_CHECKING:
+    from ice_punch.net.relay import Relay
 
 RELAY_PREFERENCE = {"udp": 65535, "tcp": 49151, "tls": 32767}
 """Local preferences: the nearer a relay's own transport is to datagrams, the better."""
@@ -205,6 +207,8 @@ class Gatherer:
 
     async def _open_relay(self, server: IceServer) -> None:
         """RFC 8445 section 14: a relay request takes its slot of Ta like every other."""
+        from ice_punch.net.relay import Relay  # aioice, for those who have a TURN server only
+
         slot = self._agent.pacer.reserve(self._loop.time())
         await asyncio.sleep(max(0.0, slot - self._loop.time()))
         try:

@@ -94,6 +94,8 @@ class Attempt:
             remote = await self._remote
             if remote.setup is not None:
                 self._setup = answer_setup(remote.setup)
+            if remote.tls_id is None:
+                self._tls_id = None  # RFC 8842 section 5.3
             self._check_encryption(remote)
             await self._describe("answer")
         signaling_time = self._loop.time() - self._began
