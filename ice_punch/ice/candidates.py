@@ -19,7 +19,7 @@ class LocalCandidates:
     def __init__(self) -> None:
         self.all: list[Candidate] = []
         self._foundations = Foundations()
-        self._preferences: set[tuple[CandidateType, int, int]] = set()
+        self._preferences: set[tuple[str, int, int]] = set()
         self._by_base: dict[Address, Candidate] = {}
 
     def at_base(self, base: Address) -> Candidate | None:
@@ -33,11 +33,25 @@ class LocalCandidates:
         return (candidate.priority >> 8) & 0xFFFF
 
     def _unique_preference(self, type_: CandidateType, component: int, wanted: int) -> int:
-        # RFC 8445 section 5.1.2.1: several of one type have different local preferences.
-        while (type_, component, wanted) in self._preferences and wanted > 0:
+        # RFC 8445 section 5.1.2.1: several of one type have different local preferences. Hosts and
+        # relays share them: what a peer learns from a check of either is peer-reflexive
+        # (section 7.1.1), and there the two are of one type.
+        group = "srflx" if type_ is CandidateType.SRFLX else "base"
+        while (group, component, wanted) in self._preferences and wanted > 0:
             wanted -= 1
-        self._preferences.add((type_, component, wanted))
+        self._preferences.add((group, component, wanted))
         return wanted
+
+    def forget_reflexive(self, address: Address, base: Address) -> None:
+        """The NAT gave up this mapping: the candidate leads nowhere any more."""
+        for candidate in self.all:
+            if (candidate.type, candidate.address) == (CandidateType.SRFLX, address) and (
+                candidate.base == base
+            ):
+                self.all.remove(candidate)
+                key = ("srflx", candidate.component, self.preference_of(candidate))
+                self._preferences.discard(key)
+                return
 
     def add(
         self,
@@ -49,17 +63,19 @@ class LocalCandidates:
         local_preference: int,
         related: Address | None = None,
         server: str | None = None,
+        server_ip: str | None = None,
         priority: int | None = None,
     ) -> Candidate | None:
         """Make a candidate; None if it is redundant: same address and base as one of higher
-        priority (RFC 8445 section 5.1.3)."""
+        priority (RFC 8445 section 5.1.3). ``server_ip`` is where ``server`` was reached, which is
+        what the foundation depends on (section 5.1.1.3)."""
         if any(c.address == address and c.base == base for c in self.all):
             return None
         if priority is None:
             preference = self._unique_preference(type_, component, local_preference)
             priority = candidate_priority(type_, preference, component)
         candidate = Candidate(
-            foundation=self._foundations.get(type_, base[0], server, "udp"),
+            foundation=self._foundations.get(type_, base[0], server_ip or server, "udp"),
             component=component,
             transport="udp",
             priority=priority,
@@ -77,7 +93,7 @@ class LocalCandidates:
 
 
 class RemoteCandidates:
-    """The peer's candidates, signalled or learned from its checks. Bounded."""
+    """The peer's candidates, signalled or learned from its checks, bounded."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -100,10 +116,11 @@ class RemoteCandidates:
         self.all[self.all.index(old)] = new
 
     def learn(self, address: Address, component: int, priority: int) -> Candidate:
-        """A peer-reflexive candidate with a foundation of its own (RFC 8445 section 7.3.1.3)."""
+        """A peer-reflexive candidate with a foundation that nobody can signal (RFC 8445 section
+        7.3.1.3)."""
         self._learned += 1
         candidate = Candidate(
-            foundation=f"prflx{self._learned}",
+            foundation=f"prflx-{self._learned}",
             component=component,
             transport="udp",
             priority=priority,

@@ -6,16 +6,16 @@ from collections import deque
 from dataclasses import dataclass
 
 from ice_punch.datagram import Address, RandomSource, Transmit
+from ice_punch.ice.candidate import is_usable_address
 from ice_punch.stun import (
-    MAPPED_ADDRESS,
     SOFTWARE,
-    XOR_MAPPED_ADDRESS,
     ClientTransaction,
     Message,
     MessageClass,
     Method,
     TransactionFailed,
     TransactionSucceeded,
+    mapped_address,
 )
 
 KEEPALIVE_INTERVAL = 15.0
@@ -41,6 +41,8 @@ class ServerQuery:
 class QueryAnswered:
     query: ServerQuery
     mapped: Address
+    before: Address | None
+    """What the same query was told the last time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +136,20 @@ class ServerQueries:
         mapped: Address | None = None
         reason = "unexpected answer"
         if isinstance(event, TransactionSucceeded):
-            mapped = event.response.get(XOR_MAPPED_ADDRESS) or event.response.get(MAPPED_ADDRESS)
-            if mapped is None:
-                reason = "the answer has no mapped address"
+            mapped = mapped_address(event.response)
+            if mapped is None or not _is_mapping_of(query.base, mapped):
+                mapped, reason = None, "the answer has no usable mapped address"
         elif isinstance(event, TransactionFailed):
             reason = str(event.reason)
-        if mapped is None:
+        if mapped is None and query.mapped is None:
             return QueryFailed(query, reason)
-        query.mapped = mapped
+        # One keepalive without an answer says little: the next one is due all the same.
         query.keep_alive_at = now + KEEPALIVE_INTERVAL
         self._kept_alive.append(query)
-        return QueryAnswered(query, mapped)
+        if mapped is None:
+            return QueryFailed(query, reason)
+        before, query.mapped = query.mapped, mapped
+        return QueryAnswered(query, mapped, before)
 
     def handle_timer(self, now: float) -> list[QueryFailed]:
         failed = []
@@ -188,3 +193,10 @@ class ServerQueries:
     def datagrams_to_send(self) -> list[Transmit]:
         sent, self._outbox = self._outbox, []
         return sent
+
+
+def _is_mapping_of(base: Address, mapped: Address) -> bool:
+    """Whether a peer could be told this address; a server may answer anything."""
+    same_family = (":" in base[0]) == (":" in mapped[0])
+    usable = is_usable_address(mapped[0], loopback=True, link_local=True)
+    return same_family and mapped[1] > 0 and usable
