@@ -13,12 +13,13 @@ _ACTIVE = (PairState.WAITING, PairState.IN_PROGRESS)
 
 
 def may_pair(local: Candidate, remote: Candidate) -> bool:
-    """RFC 8445 section 6.1.2.2: same component, family and transport; link-local with its like."""
+    """RFC 8445 section 6.1.2.2: same component, family and transport; IPv6 link-local addresses
+    with their like."""
     return (
         local.component == remote.component
         and local.transport == remote.transport == "udp"
         and local.ip_version == remote.ip_version != 0
-        and local.is_link_local == remote.is_link_local
+        and (local.ip_version == 4 or local.is_link_local == remote.is_link_local)
     )
 
 
@@ -96,20 +97,19 @@ class CheckList:
         self.sort()
 
     def _initial_state(self, pair: CandidatePair) -> PairState:
-        # RFC 8445 section 6.1.2.6 and RFC 8838 section 12: one Waiting pair a foundation, and any
-        # pair whose foundation has already worked.
         group = [other for other in self.pairs if other.foundation == pair.foundation]
+        # RFC 8838 section 12, rule 2: the foundation has already worked.
         if any(other.state is PairState.SUCCEEDED for other in group):
             return PairState.WAITING
-        for other in group:
-            if other.state is PairState.WAITING and (pair.component, -pair.priority) < (
-                other.component,
-                -other.priority,
-            ):
-                other.state = PairState.FROZEN
-                return PairState.WAITING
-        if any(other.state in _ACTIVE for other in group):
+        # Rule 3: some pair of the foundation comes before this one.
+        rank = (pair.component, -pair.priority)
+        if any((other.component, -other.priority) <= rank for other in group):
             return PairState.FROZEN
+        # Rule 1, and RFC 8445 section 6.1.2.6: the first of its foundation is Waiting, alone as
+        # long as nothing was sent, as if all pairs had been there from the start.
+        for other in group:
+            if other.state is PairState.WAITING and other not in self.triggered_check_queue:
+                other.state = PairState.FROZEN
         return PairState.WAITING
 
     def trigger(self, pair: CandidatePair, *, ahead: bool = False) -> None:
@@ -135,9 +135,17 @@ class CheckList:
                 other.state = PairState.WAITING
 
     def has_work(self) -> bool:
-        return bool(self.triggered_check_queue) or any(
-            pair.state is PairState.WAITING or self._may_unfreeze(pair) for pair in self.pairs
-        )
+        if self.triggered_check_queue:
+            return True
+        active, frozen = set(), []
+        for pair in self.pairs:
+            if pair.state is PairState.WAITING:
+                return True
+            if pair.state is PairState.IN_PROGRESS:
+                active.add(pair.foundation)
+            elif pair.state is PairState.FROZEN:
+                frozen.append(pair)
+        return any(pair.foundation not in active for pair in frozen)
 
     def next_triggered(self) -> CandidatePair | None:
         """Step 1 of RFC 8445 section 6.1.4.2."""
