@@ -7,7 +7,6 @@ from collections import Counter
 from ice_punch.datagram import Address, RandomSource, Transmit
 from ice_punch.ice.binding import Credentials
 from ice_punch.ice.candidate import Candidate, CandidateType
-from ice_punch.ice.candidates import same_but_signalled
 from ice_punch.ice.check_list import CheckList
 from ice_punch.ice.checks import Checks
 from ice_punch.ice.conclusion import Conclusion
@@ -25,6 +24,7 @@ from ice_punch.ice.policy import NominationPolicy, PatientPolicy
 from ice_punch.ice.requests import Requests
 from ice_punch.ice.server_queries import QueryAnswered, QueryFailed, ServerQueries, ServerQuery
 from ice_punch.ice.session import AgentConfig, Session
+from ice_punch.ice.trickle import Trickle
 from ice_punch.report import Report, ServerReport
 from ice_punch.stun import (
     MAGIC_COOKIE,
@@ -78,8 +78,9 @@ class Agent:
         )
         self._checks = Checks(self._session, self._conclusion)
         self._requests = Requests(self._session, self._conclusion)
-        self._liveness = Liveness(self._session)
-        self._remote_ended = False
+        self._liveness = Liveness(self._session, self._checks.forget)
+        self._trickle = Trickle(self._session, self._checks.forget)
+        self._query_is_next = True
 
     # -- what there is to see -----------------------------------------------------------------
 
@@ -214,6 +215,7 @@ class Agent:
         base: Address | None = None,
         related: Address | None = None,
         server: str | None = None,
+        server_ip: str | None = None,
     ) -> Candidate | None:
         session = self._session
         candidate = session.local.add(
@@ -224,13 +226,12 @@ class Agent:
             local_preference=local_preference,
             related=related,
             server=server,
+            server_ip=server_ip,
         )
         if candidate is None:
             return None
         session.events.append(LocalCandidateFound(candidate))
-        if candidate.base == candidate.address and component not in session.selected:
-            for remote in session.remote.all:
-                session.form_pair(candidate, remote)
+        session.pair_local(candidate)
         self._advance(now)
         return candidate
 
@@ -259,65 +260,16 @@ class Agent:
 
     def add_remote_candidate(self, candidate: Candidate, now: float) -> None:
         """A candidate the peer signalled. Unusable and surplus ones are counted and dropped."""
-        session = self._session
-        if session.ended:
-            return
-        if self._remote_ended:
-            session.counters["candidates_after_end"] += 1  # RFC 8838 section 14
-            return
-        usable = candidate.transport == "udp" and candidate.ip_version != 0 and candidate.port > 0
-        if not usable or candidate.component not in session.config.components:
-            session.counters["candidates_unusable"] += 1
-            return
-        known = session.remote.find(candidate.address, candidate.component)
-        if session.config.direct_only and candidate.type is CandidateType.RELAY:
-            self._refuse_relayed(candidate, known)
-            return
-        session.last_sign_at = now
-        if known is not None:
-            if known.type is CandidateType.PRFLX and candidate.type is not CandidateType.PRFLX:
-                self._promote(known, same_but_signalled(known, candidate))
-            return
-        if session.remote.full:
-            session.counters["candidates_surplus"] += 1
-            return
-        session.remote.add(candidate)
-        if candidate.component not in session.selected:
-            for local in session.local.all:
-                if local.base == local.address:
-                    session.form_pair(local, candidate)
-        self._advance(now)
-
-    def _refuse_relayed(self, candidate: Candidate, learned: Candidate | None) -> None:
-        session = self._session
-        session.counters["candidates_refused_relayed"] += 1
-        if len(session.refused_remote) < session.config.max_remote_candidates:
-            session.refused_remote.add(candidate.address)
-        if learned is None:
-            return
-        session.remote.all.remove(learned)
-        for pair in [p for p in session.check_list if p.remote == learned]:
-            session.check_list.remove(pair)
-            session.validated.discard(pair.key)
-            self._checks.forget(pair)
-            for table in (session.selected, session.nominating):
-                if table.get(pair.component) is pair:
-                    del table[pair.component]
-
-    def _promote(self, learned: Candidate, signalled: Candidate) -> None:
-        session = self._session
-        session.remote.replace(learned, signalled)
-        for pair in session.check_list:
-            if pair.remote == learned:
-                pair.remote = signalled
-                pair.update_priority(controlling=session.controlling)
-        session.check_list.sort()
+        if not self._session.ended:
+            self._trickle.add(candidate, now)
+            self._advance(now)
 
     def end_of_remote_candidates(self, now: float) -> None:
         """The peer has said that no more candidates come (RFC 8838 section 14)."""
-        self._remote_ended = True
-        self._session.last_sign_at = now
-        self._advance(now)
+        if not self._session.ended:
+            self._session.remote_ended = True
+            self._session.last_sign_at = now
+            self._advance(now)
 
     # -- the sans-IO contract -----------------------------------------------------------------
 
@@ -333,6 +285,8 @@ class Agent:
                 session.events.append(DataReceived(data, local, source))
             else:
                 session.counters["data_from_strangers"] += 1
+            return
+        if self._expired(now):
             return
         try:
             message = parse_message(data)
@@ -350,7 +304,7 @@ class Agent:
             self._query_ended(outcome, now)
         elif self._checks.owns(message.transaction_id):
             self._checks.receive_response(message, source, local, now)
-        elif not self._liveness.receive_response(message, now):
+        elif not self._liveness.receive_response(message, source, local, now):
             session.counters["responses_unmatched"] += 1
         self._advance(now)
 
@@ -370,6 +324,8 @@ class Agent:
         """The time told by ``get_timer`` has come."""
         for failure in self._queries.handle_timer(now):
             self._query_ended(failure, now)
+        if self._expired(now):
+            return
         self._checks.handle_timer(now)
         self._liveness.handle_timer(now)
         self._advance(now)
@@ -390,7 +346,7 @@ class Agent:
         if self._session.ended:
             return None
         times = self._checks.timers() + self._liveness.timers()
-        times += self._conclusion.timers(self._remote_ended)
+        times += self._conclusion.timers()
         queries = self._queries.get_timer()
         if queries is not None:
             times.append(queries)
@@ -408,7 +364,7 @@ class Agent:
     def _advance(self, now: float) -> None:
         """Everything that may follow from what just happened."""
         session = self._session
-        self._conclusion.consider_failure(self._remote_ended, now)
+        self._conclusion.consider_failure(now)
         if session.ended:
             self._fall_silent()
             return
@@ -416,22 +372,30 @@ class Agent:
         if session.state is IceState.COMPLETED and not self._queries.stopped:
             self._queries.stop()  # RFC 8445 section 5.1.1.4: kept alive until ICE is done
         while (self._queries.has_work() or self._checks.may_send()) and self.pacer.take(now):
-            # RFC 8445 section 6.1.4.2: triggered checks first; a server's answer may be worth
-            # more than any ordinary check, so it is asked for before those.
+            # RFC 8445 section 6.1.4.2: triggered checks first. Queries to servers and ordinary
+            # checks take turns, so that neither waits for all of the other.
+            query = self._queries.has_work() and self._query_is_next
             if self._checks.may_send() and self._checks.perform_next(
-                self.pacer.ta, now, triggered_only=self._queries.has_work()
+                self.pacer.ta, now, triggered_only=query
             ):
-                continue
-            if self._queries.has_work():
+                self._query_is_next = True
+            elif self._queries.has_work():
                 self._queries.start_next(now, self.pacer.ta)
-        self._liveness.follow_data(now)
+                self._query_is_next = False
+        self._liveness.follow_pairs(now)
+
+    def _expired(self, now: float) -> bool:
+        """Whether consent is over; nothing may leave or count after that."""
+        self._liveness.expire(now)
+        if self._session.ended:
+            self._fall_silent()
+        return self._session.ended
 
     def _fall_silent(self) -> None:
         self._checks.stop()
         self._queries.stop()
         self._liveness.stop()
-        if self._session.state is IceState.CLOSED:
-            self._session.outbox.clear()
+        self._session.outbox.clear()
 
     def _query_ended(self, outcome: QueryAnswered | QueryFailed | None, now: float) -> None:
         if outcome is None:
@@ -441,16 +405,20 @@ class Agent:
             silent = outcome.reason == FailureReason.TIMEOUT
             self._report_query(query, "silent" if silent else "unreachable", outcome.reason)
             return
-        base = self._session.local.at_base(query.base)
+        local = self._session.local
+        if outcome.before is not None and outcome.before != outcome.mapped:
+            local.forget_reflexive(outcome.before, query.base)
+        base = local.at_base(query.base)
         self._add_local(
             CandidateType.SRFLX,
             outcome.mapped,
             now,
             component=query.component,
-            local_preference=self._session.local.preference_of(base) if base else 0,
+            local_preference=local.preference_of(base) if base else 0,
             base=query.base,
             related=query.base,
             server=query.server,
+            server_ip=query.address[0],
         )
         self._report_query(query, "ok", "")
 

@@ -7,7 +7,7 @@ from ice_punch.datagram import Address
 from ice_punch.ice.binding import check_request
 from ice_punch.ice.candidate import Candidate, CandidateType, peer_reflexive_priority
 from ice_punch.ice.conclusion import Conclusion
-from ice_punch.ice.events import IceState, LocalCandidateFound
+from ice_punch.ice.events import LocalCandidateFound
 from ice_punch.ice.pair import CHECKS_REMEMBERED, CandidatePair, Check, PairState
 from ice_punch.ice.session import Session
 from ice_punch.stun import (
@@ -31,6 +31,8 @@ class Checks:
         self._conclusion = conclusion
         self._out: dict[bytes, tuple[CandidatePair, Check]] = {}
         self._role_conflicts = 0
+        self._learned = 0
+        """Peer-reflexive candidates of ours: as many as the peer cares to invent, so bounded."""
 
     def may_send(self) -> bool:
         session = self._session
@@ -107,13 +109,14 @@ class Checks:
                 self._send(pair, check)
             elif check.retransmission.failed:
                 del self._out[transaction_id]
-                if check is pair.current_check:
-                    self.fail(pair, "no answer")
+                self._failed(pair, check, "no answer")
 
     # -- answers ------------------------------------------------------------------------------
 
     def owns(self, transaction_id: bytes) -> bool:
-        return transaction_id in self._out
+        """Whether a check is out by this id, on a pair that is still on the check list."""
+        pair = self._out[transaction_id][0] if transaction_id in self._out else None
+        return pair is not None and self._session.check_list.find(*pair.key) is pair
 
     def receive_response(
         self, response: Message, source: Address, local: Address, now: float
@@ -126,15 +129,15 @@ class Checks:
             # RFC 8489 section 9.1.4: as if it had never come; retransmission goes on.
             session.counters["responses_unauthenticated"] += 1
             return
-        session.peer_heard = True
-        session.last_sign_at = now
+        session.heard(now)
         del self._out[response.transaction_id]
         check.answered_at = now
         pair.responses_received += 1
         if check.retransmission.sends == 1:  # Karn: only an unambiguous round trip is a sample
             pair.rtt = now - check.retransmission.first_sent_at
         if source != pair.remote.address or local != pair.base:
-            self.fail(pair, "the answer came from elsewhere")  # section 7.2.5.2.1
+            session.counters["responses_from_elsewhere"] += 1
+            self._failed(pair, check, "the answer came from elsewhere")  # section 7.2.5.2.1
         elif response.message_class is MessageClass.ERROR:
             self._receive_error(response, pair, check, now)
         else:
@@ -142,7 +145,7 @@ class Checks:
             if mapped is None or response.unknown_required:
                 # RFC 8489 section 6.3.3: discarded, and the transaction has failed.
                 session.counters["responses_unusable"] += 1
-                self.fail(pair, "the answer was unusable")
+                self._failed(pair, check, "the answer was unusable")
             else:
                 self._succeeded(pair, check, mapped, now)
 
@@ -153,23 +156,24 @@ class Checks:
         error = response.get(ERROR_CODE)
         if error is None or error.code != 487 or response.unknown_required:
             session.counters["error_responses"] += 1
-            self.fail(pair, f"error {error.code}" if error else "an error without a code")
+            self._failed(pair, check, f"error {error.code}" if error else "an error without a code")
             return
         # Section 7.2.5.1. A 487 to a check of a role that was given up meanwhile says nothing new.
         if check.controlling == session.controlling:
             self._role_conflicts += 1
             if self._role_conflicts > MAX_ROLE_CONFLICTS:
-                self.fail(pair, "role conflict without end")
+                self._failed(pair, check, "role conflict without end")
                 return
             session.switch_role(controlling=not check.controlling)
             session.tie_breaker = session.random.getrandbits(64)
+        elif check is not pair.current_check:
+            return  # a check in the new role is out already
         if not pair.valid:
             pair.state = PairState.WAITING
         session.check_list.trigger(pair)
 
     def _succeeded(self, pair: CandidatePair, check: Check, mapped: Address, now: float) -> None:
         session = self._session
-        pair.last_response_at = now
         session.validated.add(pair.key)
         for earlier in pair.checks:
             earlier.retransmission.cancel()
@@ -180,6 +184,7 @@ class Checks:
         session.check_list.succeeded(pair)  # section 7.2.5.3.3
         if session.nominating.get(pair.component) is not pair:
             session.check_list.unqueue(pair)
+        session.answered(pair, now)
         self._conclusion.pair_valid(pair, now)
         if check.nominating and session.controlling:
             self._conclusion.nominated(pair, now)  # section 7.2.5.3.4
@@ -192,6 +197,10 @@ class Checks:
         known = session.local.at_address(mapped)
         if known is not None:
             return known
+        if self._learned >= session.config.max_pairs:
+            session.counters["candidates_surplus"] += 1
+            return pair.local
+        self._learned += 1
         candidate = session.local.add(
             CandidateType.PRFLX,
             mapped,
@@ -207,20 +216,23 @@ class Checks:
 
     # -- failure ------------------------------------------------------------------------------
 
-    def fail(self, pair: CandidatePair, why: str) -> None:
+    def _failed(self, pair: CandidatePair, check: Check, why: str) -> None:
+        """A check failed. It decides about its pair unless a later one does (section 7.3.1.4)."""
+        if check is not pair.current_check or pair.state in (PairState.WAITING, PairState.FAILED):
+            return
+        if pair.valid and not check.nominating:
+            return  # a superfluous check failed; consent decides about a valid pair
+        self._fail(pair, why)
+
+    def _fail(self, pair: CandidatePair, why: str) -> None:
         """Sections 7.2.5.2 and 7.2.5.3.4. The pair may live again through a check of the peer."""
         session = self._session
-        if session.nominating.get(pair.component) is pair:
-            del session.nominating[pair.component]
-        elif pair.valid:
-            return  # a superfluous check failed; consent decides about a valid pair
         if session.selected.get(pair.component) is pair:
             return
         pair.invalidate()
         session.check_list.unqueue(pair)
         session.counters["pairs_failed"] += 1
-        if session.state is IceState.CONNECTED and session.data_pair(pair.component) is None:
-            session.set_state(IceState.CHECKING, f"the only valid pair failed: {why}")
+        session.lost_pair(pair, f"the only valid pair failed: {why}")
 
     def hard_error(self, local: Address, destination: Address) -> None:
         """Section 7.2.5.2.2: ICMP says that the check can not arrive."""
@@ -230,7 +242,7 @@ class Checks:
         self._session.counters["icmp_errors"] += 1
         for check in pair.checks:
             check.retransmission.cancel()
-        self.fail(pair, "ICMP error")
+        self._fail(pair, "ICMP error")
 
     def cancel(self, pairs: list[CandidatePair]) -> None:
         """Section 8.1.2: send no more, but still accept what answers."""
@@ -242,6 +254,8 @@ class Checks:
         self._out.clear()
 
     def forget(self, pair: CandidatePair) -> None:
+        """Nothing of what is out for this pair counts any more."""
+        self._session.check_list.unqueue(pair)
         for check in pair.checks:
             self._out.pop(check.transaction_id, None)
         pair.checks.clear()

@@ -34,9 +34,7 @@ class Conclusion:
 
     def pair_valid(self, pair: CandidatePair, now: float) -> None:
         session = self._session
-        if session.state is IceState.CHECKING and all(
-            session.data_pair(c) is not None for c in session.config.components
-        ):
+        if session.state is IceState.CHECKING and session.all_components_valid:
             session.set_state(IceState.CONNECTED, f"a valid pair was found: {_name(pair)}")
 
     def consider_nomination(self, ta: float, now: float) -> None:
@@ -53,7 +51,8 @@ class Conclusion:
                 session.nominating[component] = pair
                 session.check_list.trigger(pair, ahead=True)
             elif ask_at is not None:
-                self._ask_policy_at = min(ask_at, self._ask_policy_at or ask_at)
+                earlier = self._ask_policy_at
+                self._ask_policy_at = ask_at if earlier is None else min(ask_at, earlier)
 
     def nominated(self, pair: CandidatePair, now: float) -> None:
         """The nominated flag is set. A controlled agent that is told several pairs takes the one
@@ -62,7 +61,9 @@ class Conclusion:
         pair.nominated = True
         session.nominating.pop(pair.component, None)
         before = session.selected.get(pair.component)
-        if before is pair or (before is not None and before.priority >= pair.priority):
+        if before is pair:
+            return
+        if before is not None and before.valid_priority >= pair.valid_priority:
             return
         session.selected[pair.component] = pair
         self._on_concluded(session.check_list.conclude(pair))
@@ -73,43 +74,44 @@ class Conclusion:
 
     # -- failure ------------------------------------------------------------------------------
 
-    def timers(self, remote_ended: bool) -> list[float]:
+    def timers(self) -> list[float]:
         session = self._session
         times = [] if self._ask_policy_at is None else [self._ask_policy_at]
         if session.state is IceState.CHECKING and session.started_at is not None:
-            give_up_at = self._give_up_at(remote_ended)
+            give_up_at = self._give_up_at()
             if give_up_at is not None:
                 times.append(give_up_at)
             if not self._patience_over:
                 times.append(session.started_at + session.config.patience)
         return times
 
-    def _give_up_at(self, remote_ended: bool) -> float | None:
+    def _give_up_at(self) -> float | None:
         session = self._session
         give_up = session.config.give_up_after
         if give_up is None or session.started_at is None:
             return None
-        if remote_ended and self._mapping_varies() and session.remote.mapping_varies():
+        if session.remote_ended and self._mapping_varies() and session.remote.mapping_varies():
             give_up = min(give_up, HOPELESS_GIVE_UP)
         return max(session.last_sign_at, session.started_at) + give_up
 
-    def consider_failure(self, remote_ended: bool, now: float) -> None:
+    def consider_failure(self, now: float) -> None:
         """RFC 8863: a check list does not fail before the patience is over, whatever happened on
         it; after that it fails when nothing is left to try (RFC 8445 section 7.2.5.4)."""
         session = self._session
         if session.state is not IceState.CHECKING or session.started_at is None:
             return
         self._patience_over = now >= session.started_at + session.config.patience
-        give_up_at = self._give_up_at(remote_ended)
+        give_up_at = self._give_up_at()
         given_up = give_up_at is not None and now >= give_up_at
         exhausted = self._patience_over and not any(
-            pair.state in _UNDECIDED for pair in session.check_list
+            pair.state in _UNDECIDED and pair.component not in session.selected
+            for pair in session.check_list
         )
         if not given_up and not exhausted:
             return
         tried = len(session.check_list)
         waited = now - session.started_at
-        if session.peer_heard or remote_ended:
+        if session.peer_heard or session.remote_ended:
             reason = f"none of {tried} candidate pairs works after {waited:.1f} s"
             session.set_state(IceState.FAILED, reason, FailureCause.NO_ROUTE)
         else:

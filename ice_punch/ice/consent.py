@@ -11,19 +11,18 @@ CONSENT_TIMEOUT = 30.0
 
 
 class Consent:
-    """The consent of one address. Any answer to any check of the last 30 s renews it."""
+    """The checks that keep the consent of one address. An answer to any of the last 30 s counts."""
 
     def __init__(
         self,
-        last_response_at: float,
         now: float,
         random: RandomSource,
         *,
         interval: float = CONSENT_INTERVAL,
         timeout: float = CONSENT_TIMEOUT,
     ) -> None:
-        self.last_response_at = last_response_at
-        self.timeout = timeout
+        self.checks_sent = 0
+        self._timeout = timeout
         self._interval = interval
         self._random = random
         self._outstanding: dict[bytes, float] = {}
@@ -31,10 +30,6 @@ class Consent:
 
     def _jittered(self) -> float:
         return self._interval * (0.8 + 0.4 * self._random.random())
-
-    @property
-    def expires_at(self) -> float:
-        return self.last_response_at + self.timeout
 
     @property
     def next_check_at(self) -> float:
@@ -45,9 +40,10 @@ class Consent:
         self._next_check_at = now
 
     def check_sent(self, transaction_id: bytes, now: float) -> None:
-        oldest = now - self.timeout
+        oldest = now - self._timeout
         self._outstanding = {t: sent for t, sent in self._outstanding.items() if sent > oldest}
         self._outstanding[transaction_id] = now
+        self.checks_sent += 1
         self._next_check_at = now + self._jittered()
 
     def owns(self, transaction_id: bytes) -> bool:
@@ -55,5 +51,4 @@ class Consent:
 
     def answered(self, transaction_id: bytes, now: float) -> float:
         """A valid response came; returns the round trip in seconds."""
-        self.last_response_at = max(self.last_response_at, now)
         return now - self._outstanding.pop(transaction_id)

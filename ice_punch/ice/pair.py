@@ -13,6 +13,9 @@ from ice_punch.stun import Retransmission
 
 CHECKS_REMEMBERED = 8
 """Per pair: the checks whose late answers still count."""
+CROWDED_FOR = 5.0
+"""Seconds: more than ``CHECKS_REMEMBERED`` checks are not triggered in this time, lest every check
+be forgotten before a slow path can answer it."""
 
 
 class PairState(StrEnum):
@@ -60,12 +63,14 @@ class CandidatePair:
         self.valid_since: float | None = None
         self.last_response_at: float | None = None
         self.nominate_on_success = False
+        self.consent_lost = False
+        """RFC 7675 section 5.1: with these credentials the pair is not used again."""
         self.checks: deque[Check] = deque()
         self.rtt: float | None = None
         self.requests_sent = 0
         self.responses_received = 0
         self.requests_received = 0
-        self.responses_sent = 0
+        self._controlling = controlling
         self.update_priority(controlling=controlling)
 
     @property
@@ -97,23 +102,34 @@ class CandidatePair:
     def current_check(self) -> Check | None:
         return self.checks[-1] if self.checks else None
 
+    @property
+    def valid_priority(self) -> int:
+        """The priority of the valid pair, whose local candidate is the one the peer saw (section
+        7.2.5.3.2). Both sides compute the same, so it decides between several nominations."""
+        return self._priority_from(self.mapped or self.local)
+
+    def _priority_from(self, local: Candidate) -> int:
+        if self._controlling:
+            return pair_priority(local.priority, self.remote.priority)
+        return pair_priority(self.remote.priority, local.priority)
+
     def update_priority(self, *, controlling: bool) -> None:
-        local, remote = self.local.priority, self.remote.priority
-        self.priority = (
-            pair_priority(local, remote) if controlling else pair_priority(remote, local)
+        self._controlling = controlling
+        self.priority = self._priority_from(self.local)
+
+    def crowded(self, now: float) -> bool:
+        """Whether so many checks are out already that one more would displace a young one."""
+        return (
+            len(self.checks) >= CHECKS_REMEMBERED
+            and now - self.checks[0].retransmission.first_sent_at < CROWDED_FOR
         )
 
-    def measured(self, sample: float, now: float) -> None:
-        """A response came ``sample`` seconds after the only time its request was sent."""
-        self.rtt = sample
-        self.last_response_at = now
-
-    def invalidate(self) -> None:
-        """Off the valid list and Failed (section 7.2.5.3.4)."""
+    def invalidate(self, state: PairState = PairState.FAILED) -> None:
+        """Off the valid list (section 7.2.5.3.4)."""
         self.mapped = None
         self.valid_since = None
         self.nominated = False
-        self.state = PairState.FAILED
+        self.state = state
 
     def report(self) -> PairReport:
         shown = self.mapped or self.local

@@ -33,7 +33,7 @@ class Requests:
         if not request.has_fingerprint:
             session.counters["requests_without_fingerprint"] += 1  # section 7.3: no check
             return
-        if session.local.at_base(local) is None or source in session.refused_remote:
+        if session.local.at_base(local) is None:
             session.counters["requests_refused"] += 1
             return
         result = examine_request(request, source, local, session.credentials)
@@ -42,23 +42,37 @@ class Requests:
             if result.response is not None:
                 session.send(result.response, local, source)
             return
+        key = session.credentials.key
+        if source in session.refused_remote:
+            session.counters["requests_refused"] += 1
+            refusal = error_response(request, 400, "Relayed Candidate Refused", key=key)
+            session.send(refusal, local, source)
+            return
+        peer = session.remote_credentials
+        if peer is not None and result.remote_ufrag != peer.ufrag:
+            # Another branch of a forked call: answered, and without effect (section 7.3.1.4).
+            session.counters["requests_of_another_ufrag"] += 1
+            session.send(success_response(request, source, key), local, source)
+            return
         if self._conflict(result):
             session.counters["role_conflicts"] += 1
-            session.send(
-                error_response(request, 487, "Role Conflict", key=session.credentials.key),
-                local,
-                source,
-            )
+            session.send(error_response(request, 487, "Role Conflict", key=key), local, source)
             return
         session.counters["checks_answered"] += 1
-        session.send(success_response(request, source, session.credentials.key), local, source)
-        if session.remote_credentials is None:
-            # Section 7.3: answered now, the rest when the peer's parameters have come.
-            if len(self._early) == self._early.maxlen:
-                session.counters["early_checks_dropped"] += 1
-            self._early.append(result)
+        session.send(success_response(request, source, key), local, source)
+        if peer is None:
+            self._defer(result)
         else:
             self._process(result, now)
+
+    def _defer(self, check: CheckReceived) -> None:
+        """Section 7.3: answered now, the rest when the peer's parameters have come. What knows our
+        password may already send data (section 5.3)."""
+        session = self._session
+        if len(self._early) == self._early.maxlen:
+            session.counters["early_checks_dropped"] += 1
+        self._early.append(check)
+        session.validated = {(early.local, early.source) for early in self._early}
 
     def _conflict(self, check: CheckReceived) -> bool:
         """Section 7.3.1.1: switch our role, or say that the peer must switch its own."""
@@ -75,20 +89,22 @@ class Requests:
 
     def process_early(self, now: float) -> None:
         """The peer's parameters are known."""
+        session = self._session
+        session.validated.clear()
         while self._early:
-            self._process(self._early.popleft(), now)
+            check = self._early.popleft()
+            peer = session.remote_credentials
+            if peer is not None and check.remote_ufrag == peer.ufrag:
+                self._process(check, now)
+            else:
+                session.counters["requests_of_another_ufrag"] += 1
 
     def _process(self, check: CheckReceived, now: float) -> None:
         session = self._session
-        remote_credentials = session.remote_credentials
         local = session.local.at_base(check.local)
-        if remote_credentials is None or local is None:
+        if local is None or check.source in session.refused_remote:
             return
-        if check.remote_ufrag != remote_credentials.ufrag:
-            session.counters["requests_of_another_ufrag"] += 1
-            return
-        session.peer_heard = True
-        session.last_sign_at = now
+        session.heard(now)
         remote = session.remote.find(check.source, local.component)
         if remote is None:
             if session.remote.full:
@@ -106,9 +122,11 @@ class Requests:
             pair = session.form_pair(local, remote)
             if pair is None:
                 return
-            pair.state = PairState.WAITING
         pair.requests_received += 1
-        pair.responses_sent += 1
+        if pair.consent_lost:
+            return
+        if nominates and pair.valid and self._stale(pair, now):
+            pair.invalidate(PairState.WAITING)
         if pair.state is PairState.SUCCEEDED:
             if nominates:
                 self._conclusion.nominated(pair, now)  # section 7.3.1.5
@@ -116,13 +134,23 @@ class Requests:
         if nominates:
             pair.nominate_on_success = True
         if local.component not in session.selected or nominates:
-            self._trigger(pair)
+            self._trigger(pair, now)
 
-    def _trigger(self, pair: CandidatePair) -> None:
+    def _stale(self, pair: CandidatePair, now: float) -> bool:
+        """Whether consent has to be regained before data goes this way (RFC 7675 section 5.1): the
+        pair was put aside for another one, and now it is nominated."""
+        session = self._session
+        last, timeout = pair.last_response_at, session.config.consent_timeout
+        used = session.selected.get(pair.component, pair) is pair
+        return not used and (last is None or now >= last + timeout)
+
+    def _trigger(self, pair: CandidatePair, now: float) -> None:
         """Section 7.3.1.4. The check that is out is not resent, its answer still counts, and a new
         one goes ahead of the ordinary ones: this is what opens two NATs in one and a half round
         trips instead of after the 500 ms timer."""
         if pair.state is PairState.IN_PROGRESS:
+            if pair.crowded(now):
+                return
             for check in pair.checks:
                 check.retransmission.cancel()
         pair.state = PairState.WAITING

@@ -15,6 +15,7 @@ from ice_punch.ice.events import Event, FailureCause, IceState, StateChanged
 from ice_punch.ice.pair import CandidatePair
 
 ENDED = (IceState.FAILED, IceState.CLOSED)
+LIVE = (IceState.CONNECTED, IceState.COMPLETED, IceState.DISCONNECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Session:
         self.refused_remote: set[Address] = set()
         self.validated: set[tuple[Address, Address]] = set()
         """Paths (our base, the peer's address) on which the peer has authenticated itself."""
+        self.remote_ended = False
+        """The peer has said that no more candidates come (RFC 8838 section 14)."""
         self.selected: dict[int, CandidatePair] = {}
         self.nominating: dict[int, CandidatePair] = {}
         self.started_at: float | None = None
@@ -100,6 +103,19 @@ class Session:
         self.check_list.update_priorities(controlling=controlling)
         self.counters["role_switches"] += 1
 
+    def pair_local(self, local: Candidate) -> None:
+        """Pair a base of ours with everything the peer has (RFC 8838 section 10)."""
+        if local.base == local.address and local.component not in self.selected:
+            for remote in self.remote.all:
+                self.form_pair(local, remote)
+
+    def pair_remote(self, remote: Candidate) -> None:
+        """Pair a candidate of the peer's with every base of ours (RFC 8838 section 11)."""
+        if remote.component not in self.selected:
+            for local in self.local.all:
+                if local.base == local.address:
+                    self.form_pair(local, remote)
+
     def form_pair(self, local: Candidate, remote: Candidate) -> CandidatePair | None:
         """Pair a base with a remote candidate; None if they do not go together."""
         if not may_pair(local, remote):
@@ -107,7 +123,7 @@ class Session:
         pair = CandidatePair(local, remote, controlling=self.controlling)
         return pair if self.check_list.add(pair) else None
 
-    def data_pair(self, component: int) -> CandidatePair | None:
+    def best_pair(self, component: int) -> CandidatePair | None:
         """The selected pair, or the best valid one before nomination (RFC 8445 section 12.1)."""
         if self.ended:
             return None
@@ -115,3 +131,39 @@ class Session:
         if selected is not None:
             return selected
         return next((p for p in self.check_list if p.valid and p.component == component), None)
+
+    @property
+    def all_components_valid(self) -> bool:
+        return all(self.best_pair(c) is not None for c in self.config.components)
+
+    def data_pair(self, component: int) -> CandidatePair | None:
+        """Where data goes; None until every component has a pair (RFC 8445 section 12.1)."""
+        pair = self.best_pair(component)
+        if len(self.config.components) > 1 and not self.all_components_valid:
+            return None
+        return pair
+
+    def heard(self, now: float) -> None:
+        """The peer has authenticated itself on the wire."""
+        self.peer_heard = True
+        self.last_sign_at = now
+
+    def answered(self, pair: CandidatePair, now: float) -> None:
+        """A valid response came on a valid pair: this, and nothing else, renews consent (RFC 7675
+        section 5.1)."""
+        self.heard(now)
+        pair.last_response_at = now
+        if self.state is IceState.DISCONNECTED and pair is self.best_pair(pair.component):
+            completed = all(c in self.selected for c in self.config.components)
+            state = IceState.COMPLETED if completed else IceState.CONNECTED
+            self.set_state(state, "the peer answers again")
+
+    def lost_pair(self, pair: CandidatePair, why: str) -> None:
+        """A pair is valid no more; without another one the search goes on."""
+        for table in (self.selected, self.nominating):
+            if table.get(pair.component) is pair:
+                del table[pair.component]
+        if self.state in LIVE and self.best_pair(pair.component) is None:
+            self.set_state(IceState.CHECKING, why)
+        elif self.state is IceState.COMPLETED and pair.component not in self.selected:
+            self.set_state(IceState.CONNECTED, f"{why}; another valid pair carries data")
