@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode
-from binascii import Error as Base64Error
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from signaling.errors import InvalidLink, InvalidServerUrl
 from signaling.limits import is_room_name
-from signaling.randomness import RandomSource, base64url
+from signaling.randomness import RandomSource, base64url, from_base64url
 
 SOCKET_PATH = "/v1/ws"
 """Where the server expects WebSockets."""
@@ -171,10 +169,10 @@ def _secret(fragment: str) -> bytes:
             f"the link is of format {version[:8]}, which this version of ice-punch does not know"
         )
     try:
-        secret = urlsafe_b64decode(fragment.encode("ascii") + b"=" * (-len(fragment) % 4))
-    except (Base64Error, ValueError):
-        secret = b""
-    if base64url(secret) != fragment or len(secret) > _SECRET_MAX_BYTES:
+        secret = from_base64url(fragment)
+    except ValueError:
+        secret = bytes(_SECRET_MAX_BYTES + 1)
+    if len(secret) > _SECRET_MAX_BYTES:
         raise InvalidLink("the link's secret (after #) is garbled: copy the whole link")
     if len(secret) < SECRET_BYTES:
         raise InvalidLink("the link's secret (after #) is cut off: copy the whole link")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Protocol
 
 
@@ -17,3 +17,11 @@ class RandomSource(Protocol):
 def base64url(data: bytes) -> str:
     """``data`` in RFC 4648 section 5 base64url, without padding."""
     return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def from_base64url(text: str) -> bytes:
+    """The bytes of ``text``, which is base64url in its one canonical form, else ``ValueError``."""
+    data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    if base64url(data) != text:
+        raise ValueError("not canonical base64url")
+    return data

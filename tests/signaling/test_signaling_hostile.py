@@ -224,8 +224,25 @@ def test_connections_that_never_say_hello_leave_nothing_behind() -> None:
     assert shell.rooms.get_timer() is None
 
 
+NAMES = ["id", "to", "link", "gen", "kind", "data", "n", "seq", "v", "room", "meta", "resume"]
 FIELDS = st.dictionaries(
-    st.sampled_from("id to link gen kind data n seq v room meta max_peers resume".split()),
+    st.sampled_from(
+        [
+            "id",
+            "to",
+            "link",
+            "gen",
+            "kind",
+            "data",
+            "n",
+            "seq",
+            "v",
+            "room",
+            "meta",
+            "max_peers",
+            "resume",
+        ]
+    ),
     st.one_of(
         st.none(),
         st.booleans(),
