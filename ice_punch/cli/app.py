@@ -1,0 +1,379 @@
+"""The commands and their switches. What they do is imported when one of them runs."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from ice_punch.cli.output import make_output
+from ice_punch.errors import IcePunchError, InterfaceNotFound, InvalidConfiguration, InvalidLink
+
+FAILED = 1
+USAGE = 2
+
+# Newer Typer carries a Click of its own: this is the ClickException of either.
+_ClickException: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="ice-punch",
+    help="Direct datagram channels between two programs behind NATs.",
+    epilog="Exit codes: 0 done, 1 it did not work, 2 the arguments are wrong, 130 interrupted.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Whatever goes wrong becomes one line on standard error.
+
+    Returns the exit code.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    output = make_output(json="--json" in given)
+    try:
+        command = typer.main.get_command(app)
+        result = command.main(args=given, prog_name="ice-punch", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except _ClickException as error:
+        where = error.ctx.command_path if getattr(error, "ctx", None) else "ice-punch"
+        message = error.format_message().rstrip(".")
+        output.error("UsageError", f"{message} (see {where} --help)")
+        return int(error.exit_code)
+    except IcePunchError as error:
+        output.error(type(error).__name__, str(error), error.report)
+        wrong = isinstance(error, InvalidConfiguration)
+        return USAGE if wrong and not isinstance(error, InterfaceNotFound | InvalidLink) else FAILED
+    except typer.Abort:
+        from ice_punch.cli import INTERRUPTED
+
+        return INTERRUPTED
+    except Exception as error:
+        return _failed(error, output)
+
+
+def _failed(error: Exception, output: Any) -> int:
+    """What comes from outside ``ice_punch``. Raises ``error`` again if it is a fault of ours."""
+    from ice_punch.cli.run import Interrupted
+    from signaling.errors import SignalingError
+
+    if isinstance(error, Interrupted):
+        return error.exit_code
+    if isinstance(error, SignalingError | OSError):
+        output.error(type(error).__name__, str(error))
+        return FAILED
+    raise error
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ice_punch import __version__
+
+        typer.echo(f"ice-punch {__version__}")
+        raise typer.Exit
+
+
+def _seconds(value: float) -> float:
+    if not math.isfinite(value) or value < 0:
+        raise typer.BadParameter("it is a number of seconds")
+    return value
+
+
+def _positive_seconds(value: float) -> float:
+    if _seconds(value) == 0:
+        raise typer.BadParameter("it is a number of seconds above 0")
+    return value
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> int | None:
+    if context.invoked_subcommand is None:
+        help_text = context.get_help()  # with rich installed it prints by itself
+        if help_text:
+            typer.echo(help_text)
+        raise typer.Exit(USAGE)
+    return None
+
+
+_PATH = "The path"
+_PIPE = "The pipe"
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Write events to standard error, one JSON object a line.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell what happens on the way.")]
+OnlyIpv4 = Annotated[bool, typer.Option("-4", help="IPv4 only.", rich_help_panel=_PATH)]
+OnlyIpv6 = Annotated[bool, typer.Option("-6", help="IPv6 only.", rich_help_panel=_PATH)]
+IceServers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ice-server",
+        metavar="URI",
+        help="A STUN or TURN server: stun:HOST[:PORT], turn:HOST[:PORT][?transport=tcp], "
+        "turns:HOST. May be repeated. Credentials come from ICE_PUNCH_TURN_USERNAME and "
+        "ICE_PUNCH_TURN_PASSWORD in the environment.",
+        rich_help_panel=_PATH,
+    ),
+]
+DirectOnly = Annotated[
+    bool, typer.Option("--direct-only", help="Never use a relay.", rich_help_panel=_PATH)
+]
+RelayOnly = Annotated[
+    bool, typer.Option("--relay-only", help="Use nothing but relays.", rich_help_panel=_PATH)
+]
+NoEncrypt = Annotated[
+    bool,
+    typer.Option(
+        "--no-encrypt",
+        help="Plain datagrams instead of DTLS. Both sides must say so.",
+        rich_help_panel=_PATH,
+    ),
+]
+PortRange = Annotated[
+    str | None,
+    typer.Option(
+        "--port-range",
+        metavar="LOW-HIGH",
+        help="Local UDP ports to use.",
+        rich_help_panel=_PATH,
+    ),
+]
+Interface = Annotated[
+    str | None,
+    typer.Option(
+        "--interface", metavar="NAME", help="Use this interface only.", rich_help_panel=_PATH
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="How long to try to connect, once the peer is there; connect waits as long for it.",
+        callback=_positive_seconds,
+        rich_help_panel=_PATH,
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        metavar="BYTES",
+        min=1,
+        max=65507,
+        help="Cut what is piped in into datagrams of exactly this size, the last one excepted. "
+        "Without it each datagram takes what is there, up to what the path carries. "
+        "At a terminal every line is a datagram.",
+        rich_help_panel=_PIPE,
+    ),
+]
+Linger = Annotated[
+    float,
+    typer.Option(
+        "--linger",
+        metavar="SECONDS",
+        help="After the end of the input: close once the peer has been silent for so long. "
+        "Input that is empty from the start closes nothing.",
+        callback=_seconds,
+        rich_help_panel=_PIPE,
+    ),
+]
+
+
+@app.command()
+def listen(
+    server: Annotated[
+        str,
+        typer.Option(
+            "--server", metavar="URL", envvar="ICE_PUNCH_SERVER", help="The signaling server."
+        ),
+    ] = "http://127.0.0.1:8080",
+    ice_server: IceServers = None,
+    direct_only: DirectOnly = False,
+    relay_only: RelayOnly = False,
+    no_encrypt: NoEncrypt = False,
+    port_range: PortRange = None,
+    interface: Interface = None,
+    ipv4: OnlyIpv4 = False,
+    ipv6: OnlyIpv6 = False,
+    timeout: Timeout = 60.0,
+    size: Size = None,
+    linger: Linger = 1.0,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Make a link, wait for one peer, pipe standard input and output to it as datagrams.
+
+    The link, its QR code and the command for the other side go to standard error. Datagrams may
+    get lost, as with UDP. Ctrl-C closes both sides.
+    """
+    from ice_punch.cli.pipe import PipeOptions
+    from ice_punch.cli.session import SessionArguments, run_listen
+
+    arguments = SessionArguments(
+        ice_servers=tuple(ice_server or ()),
+        encrypt=not no_encrypt,
+        direct_only=direct_only,
+        relay_only=relay_only,
+        interface=interface,
+        only_ipv4=ipv4,
+        only_ipv6=ipv6,
+        port_range=port_range,
+        timeout=timeout,
+        pipe=PipeOptions(size=size, linger=linger),
+    )
+    return run_listen(server, arguments, make_output(json=json, verbose=verbose))
+
+
+@app.command()
+def connect(
+    link: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[LINK]",
+            help="What listen printed, in quotes. ICE_PUNCH_LINK in the environment does as well, "
+            "and other users of this machine do not see it there.",
+            show_default=False,
+        ),
+    ] = None,
+    ice_server: IceServers = None,
+    direct_only: DirectOnly = False,
+    relay_only: RelayOnly = False,
+    no_encrypt: NoEncrypt = False,
+    port_range: PortRange = None,
+    interface: Interface = None,
+    ipv4: OnlyIpv4 = False,
+    ipv6: OnlyIpv6 = False,
+    timeout: Timeout = 60.0,
+    size: Size = None,
+    linger: Linger = 1.0,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Reach the peer that made the link, pipe standard input and output to it as datagrams.
+
+    Datagrams may get lost, as with UDP. Ctrl-C closes both sides.
+    """
+    from ice_punch.cli.pipe import PipeOptions
+    from ice_punch.cli.session import SessionArguments, run_connect
+
+    arguments = SessionArguments(
+        ice_servers=tuple(ice_server or ()),
+        encrypt=not no_encrypt,
+        direct_only=direct_only,
+        relay_only=relay_only,
+        interface=interface,
+        only_ipv4=ipv4,
+        only_ipv6=ipv6,
+        port_range=port_range,
+        timeout=timeout,
+        pipe=PipeOptions(size=size, linger=linger),
+    )
+    return run_connect(link, arguments, make_output(json=json, verbose=verbose))
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
+    ] = "0.0.0.0",  # noqa: S104
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="TCP port of signaling; 0: any free.")
+    ] = 8080,
+    stun_port: Annotated[
+        int,
+        typer.Option(
+            "--stun-port",
+            min=0,
+            max=65534,
+            help="UDP port of STUN, which takes the next one too: two ports show peers whether "
+            "their NAT's mapping varies. 0: any two that are free.",
+        ),
+    ] = 3478,
+    no_stun: Annotated[bool, typer.Option("--no-stun", help="Signaling only.")] = False,
+    public_host: Annotated[
+        str | None,
+        typer.Option(
+            "--public-host", metavar="NAME", help="The name or address peers know this host by."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key, PEM.")
+    ] = None,
+    json: Json = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log rooms and refusals to standard error.")
+    ] = False,
+) -> int:
+    """Run a signaling server and, beside it, a STUN server."""
+    from ice_punch.cli.serve import ServeArguments, run_serve
+
+    arguments = ServeArguments(
+        host=host,
+        port=port,
+        stun_port=None if no_stun else stun_port,
+        public_host=public_host,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        verbose=verbose,
+    )
+    return run_serve(arguments, make_output(json=json), quiet=json)
+
+
+@app.command()
+def stun(
+    servers: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SERVER]...",
+            help="HOST[:PORT] or stun: URIs. Without any, a few well-known public ones.",
+            show_default=False,
+        ),
+    ] = None,
+    ipv4: Annotated[bool, typer.Option("-4", help="IPv4 only.")] = False,
+    ipv6: Annotated[bool, typer.Option("-6", help="IPv6 only.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            help="How long to wait for each server.",
+            callback=_positive_seconds,
+        ),
+    ] = 3.0,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object a line to standard output.")
+    ] = False,
+) -> int:
+    """Ask STUN servers where they see this host, and whether that varies by destination."""
+    from ice_punch.cli.stun import StunArguments, run_stun
+
+    arguments = StunArguments(tuple(servers or ()), ipv4, ipv6, timeout)
+    return run_stun(arguments, json=json)
+
+
+@app.command()
+def demo() -> int:
+    """Watch a server and two peers punch through two NATs.
+
+    As root on Linux the NATs are the kernel's own, in network namespaces; elsewhere the peers run
+    on this host's addresses.
+    """
+    from rich.console import Console
+
+    from ice_punch.lab.demo import run_demo
+
+    return run_demo(Console())

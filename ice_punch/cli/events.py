@@ -1,0 +1,131 @@
+"""The events that ``--json`` writes: one dict each, addresses as ``host:port``, times in ms."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ice_punch.datagram import format_address
+
+if TYPE_CHECKING:
+    from ice_punch.channel import Channel
+    from ice_punch.connection import Path
+    from ice_punch.ice import Candidate
+    from ice_punch.peer import PeerEvent
+    from ice_punch.report import PairReport, Report
+
+Event = dict[str, Any]
+
+
+def observed(event: PeerEvent) -> Event:
+    """``signaling``, ``candidate``, ``state`` or ``selected``."""
+    from ice_punch.ice import LocalCandidateFound, SelectedPairChanged, StateChanged
+    from ice_punch.peer import RemoteCandidateFound
+
+    match event:
+        case LocalCandidateFound(candidate=candidate):
+            return _candidate("local", candidate)
+        case RemoteCandidateFound(candidate=candidate):
+            return _candidate("remote", candidate)
+        case StateChanged():
+            return {"event": "state", "state": event.state.value, "reason": event.reason}
+        case SelectedPairChanged(pair=pair):
+            kind = "relayed" if pair.relayed else "direct"
+            return {"event": "selected", "kind": kind, "pair": _pair(pair.report())}
+        case _:
+            return {"event": "signaling", "state": event.state, "detail": event.detail}
+
+
+def connected(channel: Channel) -> Event:
+    report = channel.report()
+    encryption, timings = channel.encryption, channel.timings
+    return {
+        "event": "connected",
+        "path": _path(channel.path),
+        "dtls": None if encryption is None else dataclasses.asdict(encryption),
+        "timings": {
+            "signaling_ms": _ms(timings.signaling),
+            "gathering_ms": _ms(timings.gathering),
+            "checks_ms": _ms(timings.checks),
+            "dtls_ms": _ms(timings.dtls),
+        },
+        "max_datagram_size": channel.max_datagram_size,
+        **_reported(report),
+    }
+
+
+def closed(reason: str, channel: Channel) -> Event:
+    stats = dataclasses.asdict(channel.stats)
+    stats["rtt_ms"] = _ms(stats.pop("rtt"))
+    return {"event": "closed", "reason": reason, "stats": stats}
+
+
+def error(name: str, message: str, report: Report | None) -> Event:
+    told: Event = {"event": "error", "error": name, "message": message}
+    if report is not None:
+        told |= _reported(report)
+    return told
+
+
+def as_text(event: Event) -> str:
+    """An event of ``observed`` as a line for people."""
+    match event["event"]:
+        case "candidate":
+            server = f" from {event['server']}" if event["server"] else ""
+            return (
+                f"{event['side']} candidate: {event['type']} {event['address']} "
+                f"priority {event['priority']}{server}"
+            )
+        case "state":
+            return f"state: {event['state']}, {event['reason']}"
+        case "selected":
+            pair = event["pair"]
+            return f"selected: {event['kind']} {pair['local']} to {pair['remote']}"
+        case _:
+            detail = f" ({event['detail']})" if event["detail"] else ""
+            return f"signaling: {event['state']}{detail}"
+
+
+def _candidate(side: str, candidate: Candidate) -> Event:
+    return {
+        "event": "candidate",
+        "side": side,
+        "type": candidate.type.value,
+        "address": format_address(candidate.address),
+        "base": None if candidate.base is None else format_address(candidate.base),
+        "priority": candidate.priority,
+        "component": candidate.component,
+        "foundation": candidate.foundation,
+        "server": candidate.server,
+    }
+
+
+def _path(path: Path | None) -> Event | None:
+    if path is None:
+        return None
+    return {
+        "kind": path.kind,
+        "local": format_address(path.local),
+        "remote": format_address(path.remote),
+        "local_type": path.local_type,
+        "remote_type": path.remote_type,
+        "rtt_ms": _ms(path.rtt),
+    }
+
+
+def _reported(report: Report) -> Event:
+    return {
+        "pairs": [_pair(pair) for pair in report.pairs],
+        "servers": [dataclasses.asdict(server) for server in report.servers],
+        "notes": list(report.notes),
+    }
+
+
+def _pair(pair: PairReport) -> Event:
+    told = dataclasses.asdict(pair)
+    told["rtt_ms"] = _ms(told.pop("rtt"))
+    return told
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)

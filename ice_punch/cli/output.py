@@ -1,0 +1,137 @@
+"""What goes to standard error: lines for people, or one JSON object a line for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ice_punch.channel import Channel
+    from ice_punch.peer import PeerEvent
+    from ice_punch.report import Report
+
+
+def one_line(text: str) -> str:
+    """``text`` fit for a terminal and for one line: parts of it may come from the network."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def write_line(text: str) -> None:
+    """To standard error, whatever has become of it."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+
+class Output(Protocol):
+    """How a command tells what happens."""
+
+    def listening(self, link: str, *options: str) -> None:
+        """The link is there; ``options`` are what the other side's command needs besides."""
+
+    def observed(self, event: PeerEvent) -> None:
+        """Something happened on the way."""
+
+    def connected(self, channel: Channel) -> None: ...
+
+    def closed(self, reason: str, channel: Channel, *, by_peer: bool) -> None: ...
+
+    def warning(self, message: str) -> None: ...
+
+    def error(self, name: str, message: str, report: Report | None = None) -> None:
+        """What ends the command."""
+
+    def event(self, name: str, **fields: Any) -> None:
+        """For programs only."""
+
+
+class TextOutput:
+    """For people."""
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+
+    def listening(self, link: str, *options: str) -> None:
+        from ice_punch.cli.qr import qr_code
+
+        write_line(f"link: {link}")
+        code = qr_code(link)
+        if code is not None:
+            write_line(f"\n{code}")
+        write_line(f"on the other side: {connect_command(link, *options)}")
+
+    def observed(self, event: PeerEvent) -> None:
+        from ice_punch.cli import events
+
+        told = events.observed(event)
+        if told["event"] == "signaling" and told["state"] == "refused":
+            write_line("refused a peer with a wrong secret")
+        elif self._verbose:
+            write_line(one_line(events.as_text(told)))
+
+    def connected(self, channel: Channel) -> None:
+        path = channel.path
+        encryption = "not encrypted" if channel.encryption is None else channel.encryption.version
+        write_line(f"connected: {'path unknown' if path is None else path} {encryption}")
+
+    def closed(self, reason: str, channel: Channel, *, by_peer: bool) -> None:
+        if by_peer or self._verbose:
+            write_line(f"closed: {one_line(reason)}")
+
+    def warning(self, message: str) -> None:
+        write_line(f"warning: {one_line(message)}")
+
+    def error(self, name: str, message: str, report: Report | None = None) -> None:
+        write_line(f"ice-punch: {one_line(message)}")
+
+    def event(self, name: str, **fields: Any) -> None:
+        pass
+
+
+class JsonOutput:
+    """For programs."""
+
+    def listening(self, link: str, *options: str) -> None:
+        self.event("listening", link=link, command=connect_command(link, *options))
+
+    def observed(self, event: PeerEvent) -> None:
+        from ice_punch.cli import events
+
+        self._write(events.observed(event))
+
+    def connected(self, channel: Channel) -> None:
+        from ice_punch.cli import events
+
+        self._write(events.connected(channel))
+
+    def closed(self, reason: str, channel: Channel, *, by_peer: bool) -> None:
+        from ice_punch.cli import events
+
+        self._write(events.closed(reason, channel))
+
+    def warning(self, message: str) -> None:
+        self.event("warning", message=message)
+
+    def error(self, name: str, message: str, report: Report | None = None) -> None:
+        from ice_punch.cli import events
+
+        self._write(events.error(name, message, report))
+
+    def event(self, name: str, **fields: Any) -> None:
+        self._write({"event": name, **fields})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        write_line(json.dumps(event))
+
+
+def make_output(*, json: bool, verbose: bool = False) -> Output:
+    return JsonOutput() if json else TextOutput(verbose=verbose)
+
+
+def connect_command(link: str, *options: str) -> str:
+    """What to type on the other side."""
+    return shlex.join(["ice-punch", "connect", *options, link])

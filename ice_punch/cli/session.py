@@ -1,0 +1,165 @@
+"""``ice-punch listen`` and ``ice-punch connect``: one peer, one pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ice_punch.cli.output import Output
+from ice_punch.cli.pipe import Pipe, PipeOptions, input_is_terminal
+from ice_punch.cli.run import run
+from ice_punch.errors import IcePunchError, InvalidConfiguration, PeerSilent
+from ice_punch.net.ice_server import IceServer, credentials_from_environment
+from ice_punch.peer import PeerOptions, connect, listen
+
+if TYPE_CHECKING:
+    from ice_punch.channel import Channel
+    from ice_punch.report import ServerReport
+
+LINK_VARIABLE = "ICE_PUNCH_LINK"
+SEATS = 2
+"""This side and the one peer that it waits for."""
+MISCONFIGURED = ("rejected", "denied", "unresolved")
+"""Outcomes of servers that somebody has to mend, though a path was found without them."""
+SERVER_PATIENCE = 5.0
+"""Seconds in which the answer of a server may still come after the path was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionArguments:
+    """What both commands take."""
+
+    ice_servers: tuple[str, ...]
+    encrypt: bool
+    direct_only: bool
+    relay_only: bool
+    interface: str | None
+    only_ipv4: bool
+    only_ipv6: bool
+    port_range: str | None
+    timeout: float
+    pipe: PipeOptions
+
+    def peer_options(self, output: Output) -> PeerOptions:
+        """Raises InvalidConfiguration for what can be seen to be wrong without a network, and
+        InterfaceNotFound."""
+        if self.only_ipv4 and self.only_ipv6:
+            raise InvalidConfiguration("-4 and -6 exclude each other")
+        if self.direct_only and self.relay_only:
+            raise InvalidConfiguration("--direct-only and --relay-only exclude each other")
+        credentials = credentials_from_environment(os.environ)
+        options = PeerOptions(
+            ice_servers=tuple(IceServer.parse(uri, *credentials) for uri in self.ice_servers),
+            encrypt=self.encrypt,
+            direct_only=self.direct_only,
+            relay_only=self.relay_only,
+            interface=self.interface,
+            ipv4=not self.only_ipv6,
+            ipv6=not self.only_ipv4,
+            port_range=None if self.port_range is None else parse_port_range(self.port_range),
+            timeout=self.timeout,
+            observer=output.observed,
+        )
+        if self.interface is not None:
+            options.gathering().addresses()
+        return options
+
+
+def parse_port_range(text: str) -> tuple[int, int]:
+    """``LOW-HIGH``, or one port. Raises InvalidConfiguration."""
+    low, dash, high = text.partition("-")
+    bounds = (low, high if dash else low)
+    if not all(bound.isascii() and bound.isdigit() and len(bound) <= 5 for bound in bounds):
+        raise InvalidConfiguration(f"--port-range {text}: it should read LOW-HIGH, 40000-40100")
+    first, last = map(int, bounds)
+    if not 1 <= first <= last <= 65535:
+        raise InvalidConfiguration(
+            f"--port-range {text}: ports are 1 to 65535, the lower one first"
+        )
+    return first, last
+
+
+def run_listen(server: str, arguments: SessionArguments, output: Output) -> int:
+    return run(_listen(server, arguments, output))
+
+
+def run_connect(link: str | None, arguments: SessionArguments, output: Output) -> int:
+    link = link or os.environ.get(LINK_VARIABLE)
+    if not link:
+        raise InvalidConfiguration(
+            f"the link is missing: ice-punch connect 'LINK', or {LINK_VARIABLE} in the environment"
+        )
+    return run(_connect(link, arguments, output))
+
+
+async def _listen(server: str, arguments: SessionArguments, output: Output) -> int:
+    options = arguments.peer_options(output)
+    async with listen(server, options, max_peers=SEATS) as listener:
+        output.listening(listener.link, *(() if arguments.encrypt else ("--no-encrypt",)))
+        while True:
+            try:
+                channel = await listener.accept()
+            except PeerSilent as error:
+                output.warning(f"{error}; waiting for another")
+                continue
+            return await _carry(channel, arguments.pipe, output)
+
+
+async def _connect(link: str, arguments: SessionArguments, output: Output) -> int:
+    async with connect(link, arguments.peer_options(output)) as channel:
+        return await _carry(channel, arguments.pipe, output)
+
+
+async def _carry(channel: Channel, options: PipeOptions, output: Output) -> int:
+    """Pipe until one side ends it. Raises ConsentLost, and what can not be sent."""
+    async with channel:
+        limit = channel.max_datagram_size
+        if options.size is not None and options.size > limit and not input_is_terminal():
+            raise InvalidConfiguration(
+                f"--size {options.size} is too large for this path (limit {limit})"
+            )
+        output.connected(channel)
+        warnings = _ServerWarnings(channel, output)
+        watching = asyncio.ensure_future(warnings.watch())
+        by_peer = False
+        reason = "interrupted"
+        try:
+            reason = await Pipe(channel, options, output.warning).run()
+            by_peer = channel.closed
+        except asyncio.CancelledError:
+            # Ctrl-C is how a session ends, not how it fails.
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+        except IcePunchError as error:
+            reason = str(error)
+            raise
+        finally:
+            watching.cancel()
+            warnings.tell()
+            output.closed(reason, channel, by_peer=by_peer)
+    return 0
+
+
+class _ServerWarnings:
+    """Tells of each server that turned us away, once."""
+
+    def __init__(self, channel: Channel, output: Output) -> None:
+        self._channel = channel
+        self._output = output
+        self._told: set[ServerReport] = set()
+
+    async def watch(self) -> None:
+        until = asyncio.get_running_loop().time() + SERVER_PATIENCE
+        while asyncio.get_running_loop().time() < until:
+            self.tell()
+            await asyncio.sleep(0.25)
+
+    def tell(self) -> None:
+        for server in self._channel.report().servers:
+            if server.outcome in MISCONFIGURED and server not in self._told:
+                self._told.add(server)
+                detail = f": {server.detail}" if server.detail else ""
+                self._output.warning(f"{server.uri} is of no use{detail}")
