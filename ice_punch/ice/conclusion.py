@@ -51,7 +51,7 @@ class Conclusion:
                 session.nominating[component] = pair
                 session.check_list.trigger(pair, ahead=True)
             elif ask_at is not None:
-                earlier = self._ask_policy_at
+                earlier: float | None = self._ask_policy_at
                 self._ask_policy_at = ask_at if earlier is None else min(ask_at, earlier)
 
     def nominated(self, pair: CandidatePair, now: float) -> None:
