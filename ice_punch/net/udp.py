@@ -306,18 +306,25 @@ class _Protocol(asyncio.DatagramProtocol):
             self._owner._refuse(None, exc)
 
 
-def bind(ip: str, port_range: tuple[int, int] | None = None, port: int = 0) -> socket.socket:
-    """A bound, non-blocking UDP socket with large buffers that never fragments what it sends.
+def bind(
+    ip: str,
+    port_range: tuple[int, int] | None = None,
+    port: int = 0,
+    *,
+    kind: socket.SocketKind = socket.SOCK_DGRAM,
+) -> socket.socket:
+    """A bound, non-blocking socket; a UDP one has large buffers and never fragments.
 
     Raises what ``UdpSocket.open`` does.
     """
     version = ipaddress.ip_address(ip).version
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
     candidates = [port] if port_range is None else check_port_range(port_range)
-    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)
-        _configure(sock)
+        if kind is socket.SOCK_DGRAM:
+            _configure(sock)
         for candidate in candidates:
             try:
                 sock.bind((ip, candidate))
@@ -333,10 +340,11 @@ def bind(ip: str, port_range: tuple[int, int] | None = None, port: int = 0) -> s
         sock.close()
         raise
     sock.close()
+    name = "UDP" if kind is socket.SOCK_DGRAM else "TCP"
     if port_range is None:
-        raise PortRangeExhausted(f"UDP port {port} of {ip} is taken")
+        raise PortRangeExhausted(f"{name} port {port} of {ip} is taken")
     low, high = port_range
-    raise PortRangeExhausted(f"no UDP port from {low} to {high} is free on {ip}")
+    raise PortRangeExhausted(f"no {name} port from {low} to {high} is free on {ip}")
 
 
 def check_port_range(port_range: tuple[int, int]) -> list[int]:
