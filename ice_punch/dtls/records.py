@@ -58,6 +58,12 @@ def epoch(record: bytes) -> int:
     return record[0] & 0x03 or 4
 
 
+def is_cut_short(record: bytes, expansion: int) -> bool:
+    """Whether a protected record is smaller than ``expansion``, what its cipher adds to content."""
+    is_protected = record[0] in _PLAINTEXT_TYPES and epoch(record) > 0
+    return is_protected and len(record) < HEADER_SIZE + expansion
+
+
 def renumbered(record: bytes, sequence_number: int) -> bytes:
     """An unprotected record under another sequence number, which nothing authenticates."""
     return record[:5] + sequence_number.to_bytes(6) + record[11:]

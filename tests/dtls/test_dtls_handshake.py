@@ -211,12 +211,12 @@ def test_a_cookie_exchange_is_answered() -> None:
     context = SSL.Context(SSL.DTLS_METHOD)
     context.use_certificate(BOB.x509)
     context.use_privatekey(BOB.private_key)
+    assert SSL.OP_COOKIE_EXCHANGE is not None
+    context.set_options(SSL.OP_COOKIE_EXCHANGE)
+    context.set_options(SSL.OP_NO_QUERY_MTU)
     context.set_cookie_generate_callback(lambda _: b"cookie")
     context.set_cookie_verify_callback(lambda _, cookie: cookie == b"cookie")
     server = SSL.Connection(context)
-    assert SSL.OP_COOKIE_EXCHANGE is not None
-    server.set_options(SSL.OP_COOKIE_EXCHANGE)
-    server.set_options(SSL.OP_NO_QUERY_MTU)
     server.set_ciphertext_mtu(1200)
     server.set_accept_state()
     client = DtlsMachine(ALICE, DtlsRole.CLIENT, BOB.fingerprints())
