@@ -213,7 +213,13 @@ class Gatherer:
         await asyncio.sleep(max(0.0, slot - self._loop.time()))
         try:
             relay = await Relay.open(
-                server, on_datagram=self._on_datagram, timeout=self._options.timeout
+                server,
+                on_datagram=self._on_datagram,
+                local_ip=self._relay_source(),
+                port_range=self._options.port_range,
+                ipv4=self._options.ipv4,
+                ipv6=self._options.ipv6,
+                timeout=self._options.timeout,
             )
         except AuthenticationRejected as error:
             self._relay_failed(server, "rejected", error)
@@ -239,6 +245,13 @@ class Gatherer:
             local_preference=RELAY_PREFERENCE[transport],
         )
         self._on_change()
+
+    def _relay_source(self) -> str | None:
+        """The address towards TURN servers, where the user named an interface."""
+        if self._options.interface is None:
+            return None
+        own = [address.ip for address in self._options.addresses()]
+        return next((ip for ip in own if ":" not in ip), own[0] if own else None)
 
     def _relay_failed(self, server: IceServer, outcome: str, error: IcePunchError) -> None:
         self._relays.errors.append(error)
