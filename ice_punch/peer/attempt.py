@@ -25,6 +25,7 @@ from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingC
 from ice_punch.peer.post import Candidates, Goodbye, Offer, Post
 from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
 from signaling.errors import SealBroken, SignalingError
+from signaling.messages import Kind
 
 MAX_EARLY_FRAGMENTS = 32
 WRONG_SECRET = "the peer does not have this link's secret (the part after '#')"  # noqa: S105
@@ -115,7 +116,7 @@ class Attempt:
         await self.channel.open(signaling_time)
         return self.channel
 
-    async def _describe(self, kind: str) -> None:
+    async def _describe(self, kind: Kind) -> None:
         certificate = self._certificate
         description = self._connection.describe(
             setup=self._setup if certificate else None,
@@ -276,7 +277,7 @@ class Attempt:
         with contextlib.suppress(Exception):
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _say_goodbye(self, kind: str, reason: str) -> None:
+    async def _say_goodbye(self, kind: Kind, reason: str) -> None:
         with contextlib.suppress(SignalingError, TimeoutError):
             async with asyncio.timeout(0.5):
                 await self.post.send(kind, Goodbye(reason))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ice_punch.errors import InvalidDescription
+from signaling.messages import Kind
 from signaling.sealing import Sealer
 
 
@@ -48,13 +49,13 @@ class Post:
         self,
         envelope: Envelope,
         sealer: Sealer,
-        send: Callable[[str, str, int, str, str], Awaitable[None]],
+        send: Callable[[str, str, int, Kind, str], Awaitable[object]],
     ) -> None:
         self.envelope = envelope
         self._sealer = sealer
         self._send = send
 
-    async def send(self, kind: str, message: Offer | Candidates | Goodbye) -> None:
+    async def send(self, kind: Kind, message: Offer | Candidates | Goodbye) -> None:
         """Raises the errors of the signaling client."""
         e = self.envelope
         sealed = self._sealer.seal(
