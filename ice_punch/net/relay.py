@@ -180,7 +180,8 @@ class Relay:
                 f"the certificate of {server.uri} is not accepted: {error.verify_message}"
             ) from None
         except OSError as error:
-            why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or error
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror or error
             raise ServerUnreachable(f"{server.uri} can not be reached: {why}") from None
         return cls(server, client, inbox, relayed, mapped)
 
