@@ -217,8 +217,9 @@ def listen(
     The link, its QR code and the command for the other side go to standard error. Datagrams may
     get lost, as with UDP. Ctrl-C closes both sides.
     """
+    from ice_punch.cli.arguments import SessionArguments
     from ice_punch.cli.pipe import PipeOptions
-    from ice_punch.cli.session import SessionArguments, run_listen
+    from ice_punch.cli.session import run_listen
 
     arguments = SessionArguments(
         ice_servers=tuple(ice_server or ()),
@@ -264,8 +265,9 @@ def connect(
 
     Datagrams may get lost, as with UDP. Ctrl-C closes both sides.
     """
+    from ice_punch.cli.arguments import SessionArguments
     from ice_punch.cli.pipe import PipeOptions
-    from ice_punch.cli.session import SessionArguments, run_connect
+    from ice_punch.cli.session import run_connect
 
     arguments = SessionArguments(
         ice_servers=tuple(ice_server or ()),

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
 
 from ice_punch.cli.output import Output
 from ice_punch.cli.run import Interrupted, run
 from ice_punch.datagram import Address, format_address
 from ice_punch.errors import IcePunchError, InvalidConfiguration
 from ice_punch.net.interfaces import local_addresses
-from ice_punch.net.stun_server import StunServer
 from signaling.errors import ListenFailed
 from signaling.server import SignalingServer
+
+if TYPE_CHECKING:
+    from ice_punch.net.stun_server import StunServer
 
 WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ice_punch.cli.arguments import SessionArguments
 from ice_punch.cli.output import Output
 from ice_punch.cli.pipe import Pipe, PipeOptions, input_is_terminal
 from ice_punch.cli.run import run
 from ice_punch.errors import IcePunchError, InvalidConfiguration, PeerSilent
-from ice_punch.net.ice_server import IceServer, credentials_from_environment
-from ice_punch.peer import PeerOptions, connect, listen
+from ice_punch.peer import connect, listen
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel
@@ -25,60 +24,6 @@ MISCONFIGURED = ("rejected", "denied", "unresolved")
 """Outcomes of servers that somebody has to mend, though a path was found without them."""
 SERVER_PATIENCE = 5.0
 """Seconds in which the answer of a server may still come after the path was found."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionArguments:
-    """What both commands take."""
-
-    ice_servers: tuple[str, ...]
-    encrypt: bool
-    direct_only: bool
-    relay_only: bool
-    interface: str | None
-    only_ipv4: bool
-    only_ipv6: bool
-    port_range: str | None
-    timeout: float
-    pipe: PipeOptions
-
-    def peer_options(self, output: Output) -> PeerOptions:
-        """Raises InvalidConfiguration for what can be seen to be wrong without a network, and
-        InterfaceNotFound."""
-        if self.only_ipv4 and self.only_ipv6:
-            raise InvalidConfiguration("-4 and -6 exclude each other")
-        if self.direct_only and self.relay_only:
-            raise InvalidConfiguration("--direct-only and --relay-only exclude each other")
-        credentials = credentials_from_environment(os.environ)
-        options = PeerOptions(
-            ice_servers=tuple(IceServer.parse(uri, *credentials) for uri in self.ice_servers),
-            encrypt=self.encrypt,
-            direct_only=self.direct_only,
-            relay_only=self.relay_only,
-            interface=self.interface,
-            ipv4=not self.only_ipv6,
-            ipv6=not self.only_ipv4,
-            port_range=None if self.port_range is None else parse_port_range(self.port_range),
-            timeout=self.timeout,
-            observer=output.observed,
-        )
-        if self.interface is not None:
-            options.gathering().addresses()
-        return options
-
-
-def parse_port_range(text: str) -> tuple[int, int]:
-    """``LOW-HIGH``, or one port. Raises InvalidConfiguration."""
-    low, dash, high = text.partition("-")
-    bounds = (low, high if dash else low)
-    if not all(bound.isascii() and bound.isdigit() and len(bound) <= 5 for bound in bounds):
-        raise InvalidConfiguration(f"--port-range {text}: it should read LOW-HIGH, 40000-40100")
-    first, last = map(int, bounds)
-    if not 1 <= first <= last <= 65535:
-        raise InvalidConfiguration(
-            f"--port-range {text}: ports are 1 to 65535, the lower one first"
-        )
-    return first, last
 
 
 def run_listen(server: str, arguments: SessionArguments, output: Output) -> int:

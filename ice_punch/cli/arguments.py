@@ -1,0 +1,88 @@
+"""What ``listen`` and ``connect`` are told, checked as far as it can be without a peer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ice_punch.cli.output import Output
+from ice_punch.cli.pipe import PipeOptions
+from ice_punch.errors import InvalidConfiguration, PortRangeExhausted
+from ice_punch.net.ice_server import IceServer, credentials_from_environment
+from ice_punch.net.udp import bind
+from ice_punch.peer import PeerOptions
+
+
+@dataclass(frozen=True, slots=True)
+class SessionArguments:
+    """What both commands take."""
+
+    ice_servers: tuple[str, ...]
+    encrypt: bool
+    direct_only: bool
+    relay_only: bool
+    interface: str | None
+    only_ipv4: bool
+    only_ipv6: bool
+    port_range: str | None
+    timeout: float
+    pipe: PipeOptions
+
+    def peer_options(self, output: Output) -> PeerOptions:
+        """Raises what can be known before a peer comes: InvalidConfiguration, InterfaceNotFound,
+        PortRangeExhausted."""
+        if self.only_ipv4 and self.only_ipv6:
+            raise InvalidConfiguration("-4 and -6 exclude each other")
+        if self.direct_only and self.relay_only:
+            raise InvalidConfiguration("--direct-only and --relay-only exclude each other")
+        credentials = credentials_from_environment(os.environ)
+        options = PeerOptions(
+            ice_servers=tuple(IceServer.parse(uri, *credentials) for uri in self.ice_servers),
+            encrypt=self.encrypt,
+            direct_only=self.direct_only,
+            relay_only=self.relay_only,
+            interface=self.interface,
+            ipv4=not self.only_ipv6,
+            ipv6=not self.only_ipv4,
+            port_range=None if self.port_range is None else parse_port_range(self.port_range),
+            timeout=self.timeout,
+            observer=output.observed,
+        )
+        _check_here(options)
+        return options
+
+
+def parse_port_range(text: str) -> tuple[int, int]:
+    """``LOW-HIGH``, or one port. Raises InvalidConfiguration."""
+    low, dash, high = text.partition("-")
+    bounds = (low, high if dash else low)
+    if not all(bound.isascii() and bound.isdigit() and len(bound) <= 5 for bound in bounds):
+        raise InvalidConfiguration(f"--port-range {text}: it should read LOW-HIGH, 40000-40100")
+    first, last = map(int, bounds)
+    if not 1 <= first <= last <= 65535:
+        raise InvalidConfiguration(
+            f"--port-range {text}: ports are 1 to 65535, the lower one first"
+        )
+    return first, last
+
+
+def _check_here(options: PeerOptions) -> None:
+    """Gathering would find the same out, on the listening side only once a peer has come."""
+    gathering = options.gathering()
+    if options.interface is None and options.port_range is None:
+        return
+    addresses = gathering.addresses()
+    if options.port_range is None or options.relay_only:
+        return
+    exhausted: PortRangeExhausted | None = None
+    for address in addresses:
+        try:
+            bind(address.ip, options.port_range).close()
+        except PortRangeExhausted as error:
+            exhausted = error
+        except OSError:
+            continue
+        else:
+            return
+    if exhausted is not None:
+        raise exhausted
