@@ -63,6 +63,7 @@ class SignalingServer:
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
         self._secure = False
+        self._names: list[tuple[str, int]] = []
 
     @classmethod
     async def start(
@@ -126,6 +127,7 @@ class SignalingServer:
             where = host if isinstance(host, str) else ", ".join(host or ()) or "*"
             why = _words(error)
             raise ListenFailed(f"can not listen on {where} port {port}: {why}") from None
+        self._names = [listening.getsockname()[:2] for listening in self._server.sockets]
         for url in self.urls:
             _log.info("listening url=%s", url)
 
@@ -133,16 +135,14 @@ class SignalingServer:
     def urls(self) -> list[str]:
         """``http(s)://address:port`` of every socket; a wildcard address stays one."""
         scheme = "https" if self._secure else "http"
-        urls = []
-        for listening in self._server.sockets:
-            address, port = listening.getsockname()[:2]
-            literal = f"[{address}]" if ":" in address else address
-            urls.append(f"{scheme}://{literal}:{port}")
-        return urls
+        return [
+            f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
+            for address, port in self._names
+        ]
 
     @property
     def port(self) -> int:
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._names[0][1]
 
     @property
     def counters(self) -> Counter[str]:
@@ -239,8 +239,9 @@ class SignalingServer:
                     await asyncio.sleep(wait)
                 message = await connection.recv()
                 self._backend.on_message(number, message, self._loop.time())
-        except ConnectionClosed:
-            if connection.close_code == CloseCode.TOO_BIG:
+        except ConnectionClosed as closed:
+            # The library itself closes on frames over max_size.
+            if closed.sent is not None and closed.sent.code == CloseCode.TOO_BIG:
                 self._own_counters["too_large"] += 1
                 _log.info("refused code=too_large address=%s", connection.peer[0])
         except Exception:
@@ -317,7 +318,7 @@ class _Socket(ServerConnection):
         self.address_key = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         peer = transport.get_extra_info("peername")
         if peer:
             self.peer = (peer[0], peer[1])

@@ -98,7 +98,7 @@ def test_a_secret_in_the_links_text_form_is_the_same_secret() -> None:
 
 @pytest.mark.parametrize("secret", [b"too short", "AAECAwQFBgcICQoL", "not base64url at all!", ""])
 def test_a_secret_needs_128_bits(secret: bytes | str) -> None:
-    with pytest.raises(ValueError, match="128 bits|base64"):
+    with pytest.raises(ValueError, match=r"128 bits|base64"):
         Sealer(secret, ROOM)
 
 
