@@ -98,6 +98,10 @@ class SignalingServer:
     async def _listen(
         self, host: str | Sequence[str] | None, port: int, ssl: SSLContext | None
     ) -> None:
+        where = host if isinstance(host, str) else ", ".join(host or ()) or "*"
+        if not 0 <= port <= 65535:
+            text = f"can not listen on {where} port {port}: ports are numbers from 0 to 65535"
+            raise ListenFailed(text)
         self._loop = asyncio.get_running_loop()
         self._secure = ssl is not None
         if ssl is not None and isinstance(self._loop, asyncio.BaseEventLoop):
@@ -122,9 +126,8 @@ class SignalingServer:
                 create_connection=cast("type[ServerConnection]", partial(_Socket, self)),
                 ssl=ssl,
             )
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             await self._backend.close()
-            where = host if isinstance(host, str) else ", ".join(host or ()) or "*"
             why = _words(error)
             raise ListenFailed(f"can not listen on {where} port {port}: {why}") from None
         self._names = [listening.getsockname()[:2] for listening in self._server.sockets]
@@ -324,7 +327,7 @@ class _Socket(ServerConnection):
             self.peer = (peer[0], peer[1])
         self.address_key = address_key(self.peer[0])
         if not self._owner._admit(self):
-            _turn_away(transport)
+            transport.set_protocol(_TurnedAway(transport))
             return
         raw = transport.get_extra_info("socket")
         if raw is not None:
@@ -347,20 +350,27 @@ class _Socket(ServerConnection):
 
 
 class _TurnedAway(asyncio.Protocol):
+    """Says why to the first bytes that come, and lets the other side close.
+
+    An answer before the request confuses clients; a close with unread bytes resets the connection,
+    and the answer with it.
+    """
+
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self._answered = False
+        asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answered:
+            return
+        self._answered = True
+        self._transport.write(pages.too_many_connections())
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def eof_received(self) -> None:
         self._transport.close()
-
-
-def _turn_away(transport: asyncio.Transport) -> None:
-    # Closing with unread bytes would reset the connection, and the answer with it.
-    transport.set_protocol(_TurnedAway(transport))
-    transport.write(pages.too_many_connections())
-    if transport.can_write_eof():
-        transport.write_eof()
-    asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, transport.abort)
 
 
 def _host_of(request: Request | None) -> str:
@@ -370,8 +380,8 @@ def _host_of(request: Request | None) -> str:
     return match.group(1) if match is not None else ""
 
 
-def _words(error: OSError | OverflowError) -> str:
+def _words(error: OSError) -> str:
     # asyncio wraps the system's words in its own; a resolver's error numbers are negative.
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+    if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
-    return str(getattr(error, "strerror", None) or error)
+    return error.strerror or str(error)

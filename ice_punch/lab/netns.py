@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 PUBLIC_IPS = ("203.0.113.10", "203.0.113.11")
 GATEWAY = "198.51.100.254"
+NOWHERE, NOWHERE_MAC = "203.0.113.254", "02:00:00:00:00:ff"
 OUTSIDE_IPS = ("198.51.100.1", "198.51.100.2")
 LAN = ("10.1.0", "10.2.0")
 BRIDGE_MAC = "02:00:00:00:00:fe"
@@ -231,6 +232,10 @@ class KernelInternet:
             *(f"address add {ip}/24 dev net0" for ip in PUBLIC_IPS),
             f"address add {GATEWAY}/24 dev net0",
             "link set net0 up",
+            # What is addressed to nowhere vanishes, as on the internet. Without any route sendto
+            # fails, and coturn closes the session of whoever asked for a private peer address.
+            f"neighbour replace {NOWHERE} lladdr {NOWHERE_MAC} dev net0 nud permanent",
+            f"route add default via {NOWHERE} dev net0",
             *_neighbours("net0", zip(OUTSIDE_IPS, OUTSIDE_MACS, strict=True)),
         )
 
