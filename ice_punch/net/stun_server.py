@@ -13,7 +13,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ice_punch.datagram import Address
-from ice_punch.errors import InterfaceNotFound, InvalidConfiguration, ServerUnreachable
+from ice_punch.errors import (
+    InterfaceNotFound,
+    InvalidConfiguration,
+    PortRangeExhausted,
+    ServerUnreachable,
+)
 from ice_punch.net import udp
 from ice_punch.net.dns import resolve
 from ice_punch.net.interfaces import local_addresses
@@ -66,7 +71,7 @@ class StunServer:
     """Answers Binding requests, each from the very address that the request came to."""
 
     def __init__(
-        self, sockets: Sequence[socket.socket], server: BindingServer, limit: RateLimit | None
+        self, sockets: Sequence[socket.socket], server: BindingServer, limit: RateLimit
     ) -> None:
         """Takes over bound sockets; ``StunServer.start`` makes one."""
         self.limited = 0
@@ -98,7 +103,6 @@ class StunServer:
         alternate: Address | None = None,
         software: str | None = "ice-punch",
         limit: RateLimit | None = None,
-        rate_limited: bool = True,
     ) -> StunServer:
         """Bind to ``port`` of one or several IP addresses or names; ``""`` is every address.
 
@@ -116,12 +120,10 @@ class StunServer:
         try:
             if alternate is None:
                 server = BindingServer(software=software)
-                for ip in ips:
-                    sockets.append(_open(ip, port))
-                    port = port or sockets[0].getsockname()[1]
+                sockets += _open_all(ips, port)
             else:
                 server = _open_four(sockets, ips, port, alternate, software)
-            return cls(sockets, server, (limit or RateLimit()) if rate_limited else None)
+            return cls(sockets, server, RateLimit() if limit is None else limit)
         except BaseException:
             for sock in sockets:
                 sock.close()
@@ -164,7 +166,7 @@ class StunServer:
 
     def _answer(self, data: bytes, source: Address, local: Address, interface: int = 0) -> None:
         now = self._loop.time()
-        if self._limit is not None and not self._limit.admits(source[0], now):
+        if not self._limit.admits(source[0], now):
             self.limited += 1
             return
         # The zone of a link-local address means nothing to the client.
@@ -228,6 +230,25 @@ def _open(ip: str, port: int) -> socket.socket:
         elif _IP_PKTINFO is not None:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
     return sock
+
+
+def _open_all(ips: list[str], port: int) -> list[socket.socket]:
+    """The same port on every address; for port 0 one that all of them have free."""
+    if port == 0:
+        for _ in range(7):
+            with contextlib.suppress(PortRangeExhausted):
+                return _open_each(ips, 0)
+    return _open_each(ips, port)
+
+
+def _open_each(ips: list[str], port: int) -> list[socket.socket]:
+    with contextlib.ExitStack() as stack:
+        sockets = []
+        for ip in ips:
+            sockets.append(stack.enter_context(_open(ip, port)))
+            port = port or sockets[0].getsockname()[1]
+        stack.pop_all()
+    return sockets
 
 
 def _open_four(
