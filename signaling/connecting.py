@@ -34,6 +34,16 @@ _HAPPY_EYEBALLS_DELAY = 0.25  # RFC 8305 section 8
 _BUSY = (429, 503)
 _UNROUTABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
 _BROKEN_OFF = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
+# AssertionError: what the library raises on a service that speaks before it is spoken to.
+_FAILURES = (
+    OSError,
+    EOFError,
+    ValueError,
+    ImportError,
+    AssertionError,
+    InvalidHandshake,
+    InvalidProxy,
+)
 
 
 async def open_socket(
@@ -62,7 +72,7 @@ async def open_socket(
             logger=_silent,
             **options,
         )
-    except (OSError, EOFError, ValueError, ImportError, InvalidHandshake, InvalidProxy) as error:
+    except _FAILURES as error:
         raise _explain(error, server) from error
     if connection.subprotocol != SUBPROTOCOL:
         connection.transport.abort()
@@ -89,7 +99,7 @@ def _explain(error: Exception, server: ServerUrl) -> SignalingError:
             return _explain_status(error.response.status_code, server)
         case NegotiationError():
             return _not_signaling(server, "it speaks WebSocket, but not this protocol")
-        case InvalidMessage() | EOFError():
+        case InvalidMessage() | EOFError() | AssertionError():
             return _not_signaling(server, "what it answers is not HTTP")
         case InvalidHandshake():
             return _not_signaling(server, f"its WebSocket handshake is wrong ({error})")

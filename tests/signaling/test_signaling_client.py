@@ -369,7 +369,7 @@ def test_a_full_room_a_bad_room_and_a_long_note_are_refused_for_good() -> None:
 
 def test_a_client_waits_for_the_seat_of_a_peer_that_vanished() -> None:
     async def run() -> None:
-        limits = Limits(seat_grace=0.4)
+        limits = Limits(seat_grace=0.8)
         async with (
             await SignalingServer.start(port=0, limits=limits) as server,
             Wire(server.port) as wire,
