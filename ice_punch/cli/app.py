@@ -364,7 +364,7 @@ def stun(
     from ice_punch.cli.stun import StunArguments, run_stun
 
     arguments = StunArguments(tuple(servers or ()), ipv4, ipv6, timeout)
-    return run_stun(arguments, json=json)
+    return run_stun(arguments, as_json=json)
 
 
 @app.command()

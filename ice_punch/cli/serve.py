@@ -8,18 +8,14 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING
 
 from ice_punch.cli.output import Output
 from ice_punch.cli.run import Interrupted, run
 from ice_punch.datagram import Address, format_address
-from ice_punch.errors import IcePunchError, InvalidConfiguration
+from ice_punch.errors import IcePunchError, InvalidConfiguration, PortRangeExhausted
 from ice_punch.net.interfaces import local_addresses
 from signaling.errors import ListenFailed
 from signaling.server import SignalingServer
-
-if TYPE_CHECKING:
-    from ice_punch.net.stun_server import StunServer
 
 WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
@@ -65,9 +61,16 @@ async def _serve(arguments: ServeArguments, output: Output, quiet: bool) -> int:
     async with AsyncExitStack() as stack:
         stun: list[Address] = []
         if arguments.stun_port is not None:
-            stun_server = await _start_stun(arguments.host, arguments.stun_port)
-            stack.push_async_callback(stun_server.close)
-            stun = list(stun_server.addresses)
+            from ice_punch.net.stun_server import StunServer
+
+            # Two ports of one address show a peer whether its NAT's mapping varies.
+            for port in (arguments.stun_port, arguments.stun_port and arguments.stun_port + 1):
+                try:
+                    stun_server = await StunServer.start(arguments.host, port)
+                except (IcePunchError, OSError) as error:
+                    raise CannotServe(_about_stun(arguments.host, port, error)) from None
+                stack.push_async_callback(stun_server.close)
+                stun += stun_server.addresses
         host = "{host}" if arguments.public_host is None else _bracketed(arguments.public_host)
         ports = list(dict.fromkeys(port for _, port in stun))
         try:
@@ -78,7 +81,8 @@ async def _serve(arguments: ServeArguments, output: Output, quiet: bool) -> int:
                 ice_servers=[f"stun:{host}:{port}" for port in ports],
             )
         except ListenFailed as error:
-            raise CannotServe(f"{error}; --port takes another") from None
+            remedy = "; --port takes another" if "in use" in str(error) else ""
+            raise CannotServe(f"{error}{remedy}") from None
         stack.push_async_callback(server.close)
         hosts = _hosts(arguments)
         scheme = "http" if context is None else "https"
@@ -91,8 +95,12 @@ async def _serve(arguments: ServeArguments, output: Output, quiet: bool) -> int:
     return 0
 
 
-async def _start_stun(host: str, port: int) -> StunServer:
-    raise NotImplementedError
+def _about_stun(host: str, port: int, error: IcePunchError | OSError) -> str:
+    if isinstance(error, PortRangeExhausted):
+        why, remedy = "the port is taken", "--stun-port takes another, --no-stun none"
+    else:
+        why, remedy = getattr(error, "strerror", None) or str(error), "--no-stun goes without"
+    return f"can not answer STUN on {host or '*'} port {port} (UDP): {why}; {remedy}"
 
 
 def _tls(arguments: ServeArguments) -> ssl.SSLContext | None:
@@ -104,12 +112,17 @@ def _tls(arguments: ServeArguments) -> ssl.SSLContext | None:
     try:
         # Without a password here OpenSSL asks for it at the terminal.
         context.load_cert_chain(arguments.tls_cert, arguments.tls_key, password="")
+    except ssl.SSLError:
+        why = "they are not a PEM certificate and its unencrypted key"
+        raise CannotServe(_about_tls(arguments, why)) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise CannotServe(
-            f"can not use {arguments.tls_cert} with {arguments.tls_key}: {why}"
-        ) from None
+        raise CannotServe(_about_tls(arguments, why)) from None
     return context
+
+
+def _about_tls(arguments: ServeArguments, why: str) -> str:
+    return f"can not use {arguments.tls_cert} with {arguments.tls_key}: {why}"
 
 
 def _hosts(arguments: ServeArguments) -> list[str]:
@@ -133,13 +146,13 @@ def _bracketed(host: str) -> str:
 
 def _announce(urls: list[str], stun: list[str]) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(highlight=False)
 
     def show(title: str, rows: list[str]) -> None:
         for row in rows:
-            console.print(f"[dim]{title:<12}[/dim]", end="")
-            console.print(row, markup=False, soft_wrap=True)
+            console.print(Text.assemble((f"{title:<12}", "dim"), row), soft_wrap=True)
             title = ""
 
     show("signaling", urls)

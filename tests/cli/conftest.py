@@ -1,4 +1,4 @@
-"""A signaling server, run by the command that is there for it."""
+"""A signaling and STUN server, run by the command that is there for it."""
 
 from __future__ import annotations
 
@@ -11,5 +11,7 @@ from support.commands import Command
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of a running ``ice-punch serve`` on the loopback interface."""
-    with Command("serve", "--host", "127.0.0.1", "--port", "0", "--no-stun", "--json") as command:
+    with Command(
+        "serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0", "--json"
+    ) as command:
         yield str(command.event("serving")["urls"][0])

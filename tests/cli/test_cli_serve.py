@@ -1,0 +1,139 @@
+"""``ice-punch serve``: both servers, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from cli_support import only_line, run
+from support.commands import PUNCH, Command
+from support.coturn import free_ports
+
+from ice_punch.dtls import Certificate
+from signaling.client import SignalingClient
+from signaling.events import Welcomed
+
+LOCAL = ("--host", "127.0.0.1")
+
+
+def test_people_see_the_addresses_and_the_next_command() -> None:
+    port = free_ports("127.0.0.1")
+    command = ["serve", *LOCAL, "--port", str(port), "--stun-port", str(port + 1)]
+    with Command(*command) as server:
+        server.until(lambda: b"next" in server.output, 10, "next command")
+        text = server.output.decode()
+        assert f"http://127.0.0.1:{port}\n" in text
+        assert f"127.0.0.1:{port + 1}\n" in text
+        assert f"127.0.0.1:{port + 2}\n" in text
+        assert text.rstrip().endswith(f"ice-punch listen --server http://127.0.0.1:{port}")
+        assert server.errors == []
+        probed = run("stun", f"127.0.0.1:{port + 1}", f"127.0.0.1:{port + 2}")
+        assert probed.returncode == 0
+        began = time.monotonic()
+        server.interrupt()
+        assert server.exit_code() == 0
+        assert time.monotonic() - began < 1.0
+        assert server.errors == []
+
+
+def test_ports_of_the_systems_choice_and_sigterm() -> None:
+    with Command("serve", "--port", "0", "--stun-port", "0", "--json") as server:
+        event = server.event("serving")
+        assert all(re.fullmatch(r"http://[0-9.]+:[1-9][0-9]*", url) for url in event["urls"])
+        assert event["url"] == event["urls"][0]
+        assert event["urls"][-1].startswith("http://127.0.0.1:")
+        assert len({a.rpartition(":")[2] for a in event["stun"]}) == 2
+        assert bytes(server.output) == b""
+        for url in event["urls"]:
+            with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
+                assert answer.read().strip() == b"ok"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+
+
+def test_peers_are_told_both_stun_ports(server: str) -> None:
+    async def welcome() -> list[str]:
+        url = server.replace("127.0.0.1", "localhost").replace("http", "ws") + "/v1/ws"
+        client = SignalingClient(url, "A" * 22)
+        await client.connect(5)
+        try:
+            async for event in client:
+                assert isinstance(event, Welcomed)
+                return [uri for info in event.ice_servers for uri in info.urls]
+        finally:
+            await client.close()
+        return []
+
+    told = asyncio.run(welcome())
+    assert len(set(told)) == 2
+    for uri in told:
+        assert uri.startswith("stun:localhost:")
+    assert run("stun", *told, "-4").returncode == 0
+
+
+def test_a_public_host_is_what_peers_are_told() -> None:
+    with Command(
+        "serve", *LOCAL, "--port", "0", "--no-stun", "--public-host", "2001:db8::1", "--json"
+    ) as server:
+        event = server.event("serving")
+        assert event["urls"] == [f"http://[2001:db8::1]:{event['url'].rpartition(':')[2]}"]
+        assert event["stun"] == []
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_port_that_is_taken(kind: socket.SocketKind) -> None:
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if kind is socket.SOCK_STREAM:
+            taken.listen()
+        port = str(taken.getsockname()[1])
+        ports = ("--port", port, "--stun-port", "0")
+        if kind is socket.SOCK_DGRAM:
+            ports = ("--port", "0", "--stun-port", port)
+        done = run("serve", *LOCAL, *ports)
+        assert done.returncode == 1
+        line = only_line(done.stderr)
+        assert f"port {port}" in line
+        assert ("--stun-port" if kind is socket.SOCK_DGRAM else "--port") in line
+        assert done.stdout == ""
+
+
+def test_tls(tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(Certificate.generate().to_pem())
+    not_pem = tmp_path / "not.pem"
+    not_pem.write_text("nothing")
+    tls = ("--tls-cert", str(both), "--tls-key")
+    with Command("serve", *LOCAL, "--port", "0", "--no-stun", "--json", *tls, str(both)) as server:
+        url = server.event("serving")["url"]
+        assert url.startswith("https://127.0.0.1:")
+        done = run("listen", "--server", url)
+        assert done.returncode == 1
+        assert "certificate" in only_line(done.stderr)
+    for files, code in (((*tls, str(not_pem)), 1), (tls[:2], 2), ((*tls, "/nowhere"), 1)):
+        done = run("serve", *LOCAL, "--port", "0", "--no-stun", *files)
+        assert done.returncode == code
+        assert only_line(done.stderr).startswith("ice-punch: ")
+
+
+def test_version_and_help_come_fast() -> None:
+    assert re.fullmatch(r"ice-punch \d+\.\d+\.\d+\n", run("--version").stdout)
+    done = run()
+    assert done.returncode == 2
+    assert "listen" in done.stdout
+    assert done.stderr == ""
+    assert "--public-host" in run("serve", "--help").stdout
+    loaded = subprocess.run(
+        [PUNCH[0], "-X", "importtime", *PUNCH[1:], "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert not re.search(r"\b(asyncio|cryptography|OpenSSL|websockets|msgspec)\b", loaded)
