@@ -31,6 +31,19 @@ from ice_punch.net.ice_server import IceServer
 from ice_punch.net.relay import Relay
 from ice_punch.net.udp import UdpSocket, bind
 
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
+LOOPS = [
+    pytest.param(asyncio.new_event_loop, id="asyncio"),
+    pytest.param(
+        uvloop.new_event_loop if uvloop else None,
+        id="uvloop",
+        marks=pytest.mark.skipif(uvloop is None, reason="uvloop is not installed"),
+    ),
+]
 USER, PASSWORD = "robot", "correct horse"
 
 
@@ -55,7 +68,7 @@ async def until(condition, timeout=5.0):
             await asyncio.sleep(0.002)
 
 
-def run(coroutine):
+def run(coroutine, factory=None):
     """Run, and fail on whatever the event loop had to complain about."""
     complaints = []
 
@@ -68,13 +81,15 @@ def run(coroutine):
         await asyncio.sleep(0)
         return result
 
-    result = asyncio.run(main())
+    with asyncio.Runner(loop_factory=factory) as runner:
+        result = runner.run(main())
     assert complaints == []
     return result
 
 
+@pytest.mark.parametrize("factory", LOOPS)
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-def test_data_crosses_a_relay_both_ways(coturn, transport):
+def test_data_crosses_a_relay_both_ways(coturn, transport, factory):
     async def main():
         relayed, direct = Inbox(), Inbox()
         peer = UdpSocket.open("127.0.0.1", direct)
@@ -95,7 +110,7 @@ def test_data_crosses_a_relay_both_ways(coturn, transport):
         await relay.close()
         peer.close()
 
-    run(main())
+    run(main(), factory)
 
 
 def test_two_relays_reach_each_other(coturn):
