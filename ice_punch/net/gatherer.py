@@ -8,6 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ice_punch.datagram import Address
+from ice_punch.errors import (
+    AuthenticationRejected,
+    GatheringFailed,
+    IcePunchError,
+    PortRangeExhausted,
+    RelayDenied,
+    ServerUnreachable,
+)
+from ice_punch.ice import Agent
+from ice_punch.ice.candidate import interleaved_local_preferences
 from ice_punch.net.dns import resolve
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.interfaces import (
@@ -18,17 +29,6 @@ from ice_punch.net.interfaces import (
     only_interface,
 )
 from ice_punch.net.udp import UdpSocket
-
-from ice_punch.datagram import Address
-from ice_punch.errors import (
-    AuthenticationRejected,
-    GatheringFailed,
-    IcePunchError,
-    PortRangeExhausted,
-    RelayDenied,
-)
-from ice_punch.ice import Agent
-from ice_punch.ice.candidate import interleaved_local_preferences
 from ice_punch.report import ServerReport
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class Gatherer:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
         self._relays = _Relays()
+        self._under_way: list[IceServer] = []
         self._queries_over = asyncio.Event()
         self._closed = False
 
@@ -116,13 +117,21 @@ class Gatherer:
                     self._queries_over.clear()
                     await self._queries_over.wait()
         except TimeoutError:
-            pass
+            self._report_late()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if not self._agent.local_candidates:
             raise self._nothing(addresses)
+
+    def _report_late(self) -> None:
+        """Name the servers whose name or relay was still awaited at the end."""
+        told = {report.uri for report in self.reports}
+        for server in self._under_way:
+            if server.uri not in told:
+                why = f"no answer within {self._options.timeout:g} s"
+                self.reports.append(ServerReport(server.uri, "silent", why))
 
     def queries_changed(self) -> None:
         """The agent told that a server query ended."""
@@ -182,7 +191,9 @@ class Gatherer:
             work.append(self._open_relay(server))
         if asks and not self._options.relay_only:
             work.append(self._ask(server))
+        self._under_way.append(server)
         await asyncio.gather(*work)
+        self._under_way.remove(server)
 
     async def _ask(self, server: IceServer) -> None:
         """A Binding request from every base of the server's family."""
@@ -215,6 +226,9 @@ class Gatherer:
             relay = await Relay.open(
                 server,
                 on_datagram=self._on_datagram,
+                on_closed=lambda why: self.reports.append(
+                    ServerReport(server.uri, "unreachable", why)
+                ),
                 local_ip=self._relay_source(),
                 port_range=self._options.port_range,
                 ipv4=self._options.ipv4,
@@ -228,13 +242,18 @@ class Gatherer:
             self._relay_failed(server, "denied", error)
             return
         except IcePunchError as error:
-            self._relay_failed(server, "unreachable", error)
+            outcome = error.outcome if isinstance(error, ServerUnreachable) else "unreachable"
+            self._relay_failed(server, outcome, error)
             return
         if self._closed:
             await relay.close()
             return
         self._relays.open.append(relay)
-        self.paths[relay.relayed_address] = relay
+        base = relay.relayed_address
+        relay.on_error = lambda peer, _error: (
+            self._on_icmp_error(base, peer) if peer is not None else None
+        )
+        self.paths[base] = relay
         self.reports.append(ServerReport(server.uri, "ok"))
         transport = "tls" if server.scheme == "turns" else server.transport
         self._agent.add_relayed_candidate(

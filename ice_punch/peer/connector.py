@@ -9,7 +9,6 @@ from collections.abc import Generator
 from types import TracebackType
 
 import msgspec
-from signaling.client import SignalingClient
 
 from ice_punch.channel import Channel
 from ice_punch.errors import IcePunchError, PeerSilent, SignalingFailed
@@ -17,6 +16,7 @@ from ice_punch.peer.attempt import Attempt
 from ice_punch.peer.meeting import Meta, offered_servers, parse_link, role_of
 from ice_punch.peer.options import PeerOptions, SignalingChanged
 from ice_punch.peer.post import Envelope, Post
+from signaling.client import SignalingClient
 from signaling.errors import SignalingError
 from signaling.events import (
     Disconnected,

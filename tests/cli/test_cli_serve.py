@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 from cli_support import only_line, run
-from support.commands import PUNCH, Command
-from support.coturn import free_ports
 
 from ice_punch.dtls import Certificate
 from signaling.client import SignalingClient
 from signaling.events import Welcomed
+from support.commands import PUNCH, Command
+from support.coturn import free_ports
 
 LOCAL = ("--host", "127.0.0.1")
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from cli_support import HERE, connected, listening, only_line, run
+
 from support.commands import Command
 
 CANDIDATE_KEYS = {

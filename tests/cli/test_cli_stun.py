@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 from cli_support import only_line
-from support.commands import Command
 
 from ice_punch.cli import app
 from ice_punch.cli import stun as stun_command
 from ice_punch.cli.stun import _sentence, _verdict_event
 from ice_punch.nat import MappingBehaviour, MappingVerdict
+from support.commands import Command
 
 
 @pytest.fixture(scope="module")

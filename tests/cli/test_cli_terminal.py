@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 from cli_support import HERE, listening
-from support.commands import PUNCH, Command
 
 from ice_punch.cli.pipe import _for_terminal
+from support.commands import PUNCH, Command
 
 
 class Terminal:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 from cli_support import HERE, listening, only_line, run
-from support.commands import Command
-from support.coturn import Coturn
 
 from ice_punch.cli import app, session
 from ice_punch.errors import ConsentLost
+from support.commands import Command
+from support.coturn import Coturn
 
 LINK = "http://127.0.0.1:9/j/AAAAAAAAAAAAAAAAAAAAAA#AAAAAAAAAAAAAAAAAAAAAA"
 

@@ -7,14 +7,14 @@ import time
 
 import aioice
 import pytest
-from support.coturn import Coturn
-from support.introduction import Mailbox, Party, introduce
-from support.netns import NETNS
 
 from ice_punch import IceConnection
 from ice_punch.ice.candidate import Candidate, CandidateType
 from ice_punch.lab.netns import KernelInternet
 from ice_punch.sdp import Description
+from support.coturn import Coturn
+from support.introduction import Mailbox, Party, introduce
+from support.netns import NETNS
 
 pytestmark = NETNS
 

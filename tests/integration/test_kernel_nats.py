@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ice_punch.lab.netns import KernelInternet
 from support.commands import Command
 from support.coturn import Coturn
 from support.netns import NETNS
-
-from ice_punch.lab.netns import KernelInternet
 
 pytestmark = NETNS
 

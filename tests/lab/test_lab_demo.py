@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support.netns import ROOT, needs_netns
 
 from ice_punch.lab import demo as demo_module
 from ice_punch.lab import namespaces, netns
 from ice_punch.lab.demo import run_demo
 from ice_punch.lab.demo_events import PeerStory, milliseconds, parse_event, text
+from support.netns import ROOT, needs_netns
 
 FAKE = [sys.executable, str(Path(__file__).parents[1] / "support" / "fake_ice_punch.py")]
 

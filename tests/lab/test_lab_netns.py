@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from support.netns import ROOT, UdpProbe, needs_netns, python, udp_probes
 
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.lab import namespaces
@@ -28,6 +27,7 @@ from ice_punch.lab.netns import (
     remove_leftovers,
     run_in,
 )
+from support.netns import ROOT, UdpProbe, needs_netns, python, udp_probes
 
 ONE, TWO = "203.0.113.10", "203.0.113.11"
 

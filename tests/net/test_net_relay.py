@@ -16,7 +16,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from support.coturn import Coturn
 
 from ice_punch.errors import (
     AuthenticationRejected,
@@ -30,6 +29,7 @@ from ice_punch.net import turn_client
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.relay import Relay
 from ice_punch.net.udp import UdpSocket, bind
+from support.coturn import Coturn
 
 try:
     import uvloop

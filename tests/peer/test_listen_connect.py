@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from support.loopback import OPTIONS, signaling
 
 import ice_punch
 from ice_punch import (
@@ -23,6 +22,7 @@ from ice_punch import (
 )
 from ice_punch.channel import Channel
 from ice_punch.peer import PeerOptions
+from support.loopback import OPTIONS, signaling
 
 PLAIN = replace(OPTIONS, encrypt=False)
 
