@@ -20,7 +20,7 @@ OUTPUT_GONE = "nobody reads the output"
 RATE = 10_000
 """Datagrams a second from a file: UDP does not tell that the peer can not follow."""
 BURST = 16
-LAST_WORDS = 0.3
+LAST_WORDS = 0.2
 """Seconds that a slow standard output gets after Ctrl-C."""
 
 

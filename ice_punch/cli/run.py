@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -26,6 +27,8 @@ def run(
 
     Raises Interrupted when a signal ended it and the work did not make a result of that.
     """
+    # Standard error has its own lines; what libraries log is for those who ask for it.
+    logging.getLogger().addHandler(logging.NullHandler())
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(_until_signal(work))
 

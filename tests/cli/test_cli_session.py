@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cli_support import HERE, connected, listening, only_line, run
 
-from support.commands import Command
+from support.commands import PUNCH, Command
+from support.coturn import Coturn
 
 CANDIDATE_KEYS = {
     "event",
@@ -180,7 +181,7 @@ def test_lingering_waits_for_answers_as_long_as_they_come(server: str) -> None:
 def test_a_closed_standard_output_ends_the_session_quietly(server: str) -> None:
     with listening(server) as (listener, link):
         connector = subprocess.Popen(
-            [*_punch(), "connect", link, *HERE],
+            [*PUNCH, "connect", link, *HERE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -199,12 +200,6 @@ def test_a_closed_standard_output_ends_the_session_quietly(server: str) -> None:
             for stream in (connector.stdin, connector.stderr):
                 assert stream is not None
                 stream.close()
-
-
-def _punch() -> list[str]:
-    from support.commands import PUNCH
-
-    return PUNCH
 
 
 def test_a_wrong_secret_is_refused_and_the_right_one_still_let_in(server: str) -> None:
@@ -243,3 +238,21 @@ def test_ctrl_c_before_a_connection(server: str) -> None:
             connector.interrupt()
             assert connector.exit_code() == 130
             assert not connector.errors
+
+
+def test_a_relayed_path_says_so(server: str) -> None:
+    with Coturn() as coturn:
+        relay = ("--relay-only", "--ice-server", coturn.uri())
+        ((username, password),) = coturn.users.items()
+        environment = {"ICE_PUNCH_TURN_USERNAME": username, "ICE_PUNCH_TURN_PASSWORD": password}
+        listen = Command(
+            "listen", "--server", server, *HERE, *relay, "--json", environment=environment
+        )
+        with listen as listener:
+            link = listener.event("listening")["link"]
+            done = run("connect", link, *HERE, *relay, environment=environment, data=b"detour")
+            assert only_line(done.stderr).startswith("connected: relayed 127.0.0.1:")
+            assert listener.exit_code() == 0
+            assert bytes(listener.output) == b"detour"
+            assert listener.event("connected")["path"]["kind"] == "relayed"
+            assert not any(password in str(event) for event in listener.events)
