@@ -1,0 +1,60 @@
+"""Which path two port-restricted peers settle on when a relay is at hand too.
+
+Every peer has a STUN server and coturn as its relay; a direct path exists. Told is what each side
+sends on: direct, or through a relay, its own or the other's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+from collections import Counter
+from functools import partial
+
+from connect_time import CASES, Outcome, ideal, meet
+from harness import Ground, interleaved, need_namespaces, table, where
+
+from ice_punch.lab.netns import KernelInternet
+
+ROUND_TRIP = 40.0
+SKEWS = (0.0, 50.0, 200.0)
+RUNS = 5
+
+
+def row(case: str, s: float, outcomes: list[Outcome]) -> list[str]:
+    paths = Counter(o.kinds for o in outcomes)
+    text = ", ".join(f"{a} / {b} {n}x" for (a, b), n in sorted(paths.items()))
+    took = statistics.median(o.connected * 1000 for o in outcomes)
+    return [f"{s:g}", case, f"{ideal(ROUND_TRIP, s):.0f}", f"{took:.0f}", text]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    arguments = parser.parse_args()
+    need_namespaces()
+    if shutil.which("turnserver") is None:
+        raise SystemExit("relay_choice.py: coturn is not installed (no turnserver in PATH)")
+    print(where())
+    print(
+        f"\nround trip {ROUND_TRIP:g} ms, median of {arguments.runs}; s: start skew, "
+        "the controlled side first\npath: the first side's / the second's\n"
+    )
+    rows = []
+    with Ground(KernelInternet(rtt=ROUND_TRIP / 1000)) as ground:
+        relay = ground.serve_relay()
+
+        def session(case: str, s: float) -> Outcome:
+            return meet(ground, CASES[case], s / 1000, controlling_first=False, relay=relay)
+
+        for case in ("ice-punch", "aioice"):  # a party's first session loads modules
+            session(case, 0.0)
+        for s in SKEWS:
+            outcomes = interleaved(["ice-punch", "aioice"], arguments.runs, partial(session, s=s))
+            rows += [row(case, s, several) for case, several in outcomes.items()]
+    print(table(["s", "stack", "ideal", "ms", "path"], rows))
+
+
+if __name__ == "__main__":
+    main()
