@@ -6,7 +6,6 @@ import asyncio
 import socket
 
 import pytest
-from support.loopback import GATHERING, LOOPBACK, connected_pair
 
 from ice_punch import (
     ChannelClosed,
@@ -23,6 +22,7 @@ from ice_punch import (
     PortRangeExhausted,
 )
 from ice_punch.ice import AgentConfig, IceState, StateChanged
+from support.loopback import GATHERING, LOOPBACK, connected_pair
 
 STUN_HEADER = bytes.fromhex("000100002112a442") + bytes(12)
 
