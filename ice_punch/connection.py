@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from ice_punch.errors import (
     ConsentLost,
     DatagramRefused,
     DatagramTooLarge,
+    GatheringFailed,
     IcePunchError,
     InvalidConfiguration,
     InvalidDescription,
@@ -59,6 +61,8 @@ RELAY_OVERHEAD = 4
 """Bytes of a ChannelData header (RFC 8656 section 12.4)."""
 MAX_NAMES = 16
 """mDNS names of the peer's that are resolved."""
+EVENT_QUEUE = 1024
+"""Events held for each iterator; past that the oldest go."""
 
 ConnectionEvent = StateChanged | LocalCandidateFound | SelectedPairChanged
 _FAILURES: dict[FailureCause | None, type[IcePunchError]] = {
@@ -164,15 +168,19 @@ class IceConnection:
         self._timer_at: float | None = None
         self._pumping = False
         self._gathering: asyncio.Task[None] | None = None
-        self._gathered: asyncio.Queue[Candidate | None] = asyncio.Queue()
+        self._gathered: list[Candidate] = []
+        self._gathered_more = asyncio.Event()
         self._gathering_started: float | None = None
         self._gathering_over = False
         self._remote: Description | None = None
         self._remote_since: float | None = None
-        self._remote_names: set[asyncio.Task[None]] = set()
+        self._remote_names: set[Candidate] = set()
+        self._resolving: set[asyncio.Task[None]] = set()
         self._remote_ended = False
-        self._subscribers: list[asyncio.Queue[ConnectionEvent | None]] = []
+        self._subscribers: weakref.WeakSet[asyncio.Queue[ConnectionEvent | None]]
+        self._subscribers = weakref.WeakSet()  # an iterator that is dropped takes its queue along
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     # -- descriptions and candidates ----------------------------------------------------------
 
@@ -187,10 +195,14 @@ class IceConnection:
             await self._gatherer.run()
         except IcePunchError as error:
             self._fail(error)
+        except Exception as error:
+            failure = GatheringFailed(f"gathering failed: {error!r}", self.report())
+            failure.__cause__ = error
+            self._fail(failure)
         finally:
             self._gathering_over = True
             self._note_gathering_time()
-            self._gathered.put_nowait(None)
+            self._gathered_more.set()
 
     def _note_gathering_time(self) -> None:
         if self.timings.gathering is None and self._gathering_started is not None:
@@ -200,15 +212,20 @@ class IceConnection:
         """Our candidates, each as soon as it exists; ends when gathering is over.
 
         Raises GatheringFailed, PortRangeExhausted, InterfaceNotFound, AuthenticationRejected or
-        RelayDenied if it yields nothing. May be iterated once.
+        RelayDenied if it yields nothing, ChannelClosed if the connection is closed.
         """
         self.start_gathering()
-        found = False
-        while (candidate := await self._gathered.get()) is not None:
-            found = True
-            yield candidate
-        if not found and self._failure is not None:
-            raise self._failure
+        given = 0
+        while True:
+            while given < len(self._gathered):
+                given += 1
+                yield self._gathered[given - 1]
+            if self._gathering_over or self._closed:
+                break
+            self._gathered_more.clear()
+            await self._gathered_more.wait()
+        if not given:
+            self._raise_failure()
 
     @property
     def local_candidates(self) -> tuple[Candidate, ...]:
@@ -288,16 +305,24 @@ class IceConnection:
                 return
         if candidate is None:
             self._remote_ended = True
-            if not self._remote_names:
+            if not self._resolving:
                 self._agent.end_of_remote_candidates(self._loop.time())
         elif candidate.is_mdns:
-            if len(self._remote_names) < MAX_NAMES and not self._remote_ended:
-                task = asyncio.ensure_future(self._resolve(candidate))
-                self._remote_names.add(task)
-                task.add_done_callback(self._resolved)
+            self._resolve_later(candidate)
         else:
             self._agent.add_remote_candidate(candidate, self._loop.time())
         self._pump()
+
+    def _resolve_later(self, candidate: Candidate) -> None:
+        # RFC 8840 section 4.4: a fragment repeats what was said before; a name is asked for once.
+        if candidate in self._remote_names or len(self._remote_names) >= MAX_NAMES:
+            return
+        if self._remote_ended or self._closed:
+            return
+        self._remote_names.add(candidate)
+        task = asyncio.ensure_future(self._resolve(candidate))
+        self._resolving.add(task)
+        task.add_done_callback(self._resolved)
 
     async def _resolve(self, candidate: Candidate) -> None:
         ip = await resolve_mdns(candidate.host)
@@ -306,8 +331,8 @@ class IceConnection:
             self._pump()
 
     def _resolved(self, task: asyncio.Task[None]) -> None:
-        self._remote_names.discard(task)
-        if self._remote_ended and not self._remote_names and not self._closed:
+        self._resolving.discard(task)
+        if self._remote_ended and not self._resolving and not self._closed:
             self._agent.end_of_remote_candidates(self._loop.time())
             self._pump()
 
@@ -316,8 +341,11 @@ class IceConnection:
     async def connect(self, timeout: float | None = None) -> None:
         """Wait until datagrams can flow: the first valid pair (RFC 8445 section 12.1).
 
-        Raises NoRoute, PeerSilent or an error of gathering; TimeoutError after ``timeout`` s.
+        Raises NoRoute, PeerSilent or an error of gathering; TimeoutError after ``timeout`` s;
+        ChannelClosed or ConsentLost when the session is over.
         """
+        if self._closed or self._failure is not None:
+            self._raise_failure()
         self.start_gathering()
         async with asyncio.timeout(timeout):
             await asyncio.shield(self._valid)
@@ -355,19 +383,14 @@ class IceConnection:
         report = self._agent.report()
         return replace(report, servers=report.servers + tuple(self._gatherer.reports))
 
-    async def events(self) -> AsyncIterator[ConnectionEvent]:
-        """State changes with their reasons, local candidates, and the selected pair, from now on
-        until the connection closes."""
+    def events(self) -> AsyncIterator[ConnectionEvent]:
+        """State changes with their reasons, local candidates, and the selected pair, from this call
+        on until the connection closes. Who does not read loses the oldest."""
         queue: asyncio.Queue[ConnectionEvent | None] = asyncio.Queue()
-        self._subscribers.append(queue)
-        try:
-            while not (self._closed and queue.empty()):
-                event = await queue.get()
-                if event is None:
-                    return
-                yield event
-        finally:
-            self._subscribers.remove(queue)
+        if self._closed:
+            queue.put_nowait(None)
+        self._subscribers.add(queue)
+        return _events_of(queue)
 
     # -- datagrams ----------------------------------------------------------------------------
 
@@ -390,9 +413,8 @@ class IceConnection:
         pair = self._agent.data_pair()
         path = None if pair is None else self._gatherer.paths.get(pair.base)
         if pair is None or path is None:
-            raise self._failure or ChannelClosed(
-                "the connection is closed" if self._closed else "the connection is not established"
-            )
+            self._raise_failure()
+            raise ChannelClosed("the connection is not established")
         path.send(data, pair.remote.address)
 
     async def send(self, data: bytes) -> None:
@@ -404,10 +426,7 @@ class IceConnection:
         """The next datagram. Raises ChannelClosed after close, or the error that ended the
         session, once everything received before is read."""
         while not self._received:
-            if self._failure is not None:
-                raise self._failure
-            if self._closed:
-                raise ChannelClosed("the connection is closed")
+            self._raise_failure()
             if self._reader is not None:
                 raise RuntimeError("another task is in recv() already")
             self._reader = self._loop.create_future()
@@ -489,7 +508,8 @@ class IceConnection:
             self._gatherer.queries_changed()
         elif isinstance(event, LocalCandidateFound):
             if event.candidate.type is not CandidateType.PRFLX and not self._gathering_over:
-                self._gathered.put_nowait(event.candidate)
+                self._gathered.append(event.candidate)
+                self._gathered_more.set()
             self._publish(event)
         elif isinstance(event, SelectedPairChanged):
             self._publish(event)
@@ -511,8 +531,9 @@ class IceConnection:
 
     def _publish(self, event: ConnectionEvent) -> None:
         for queue in self._subscribers:
-            if queue.qsize() < RECEIVE_QUEUE:
-                queue.put_nowait(event)
+            if queue.qsize() >= EVENT_QUEUE:
+                queue.get_nowait()
+            queue.put_nowait(event)
 
     def fail(self, error: IcePunchError) -> None:
         """Someone above knows that this session comes to nothing, and why."""
@@ -527,31 +548,56 @@ class IceConnection:
             self._valid.exception()  # whoever waits gets it; nobody waiting is no fault
         self._wake()
 
-    async def close(self) -> None:
-        """End the session and free its sockets and relays, within about a second."""
+    def _raise_failure(self) -> None:
+        """Raise what ended the session, if it has ended."""
+        if self._failure is not None:
+            # The same object may be raised any number of times: it must not collect the tracebacks.
+            raise self._failure.with_traceback(None)
         if self._closed:
-            return
+            raise ChannelClosed("the connection is closed")
+
+    async def close(self) -> None:
+        """End the session and free its sockets and relays, within about a second. May be called
+        again."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._free(self._end()))
+        await asyncio.shield(self._closing)
+
+    def _end(self) -> list[asyncio.Task[None]]:
+        """Fall silent now; the tasks that have yet to stop."""
         self._agent.close(self._loop.time())
         self._pump()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in (self._gathering, *self._remote_names):
-            if task is not None:
-                task.cancel()
+        tasks = [*self._resolving, *([] if self._gathering is None else [self._gathering])]
+        for task in tasks:
+            task.cancel()
         if not self._valid.done():
             self._valid.set_exception(ChannelClosed("the connection is closed"))
             self._valid.exception()
         self._wake()
+        self._gathered_more.set()
         for queue in self._subscribers:
             queue.put_nowait(None)
-        await self._gatherer.close()
+        return tasks
+
+    async def _free(self, tasks: list[asyncio.Task[None]]) -> None:
+        stopping = [asyncio.wait(tasks, timeout=1.0)] if tasks else []
+        await asyncio.gather(self._gatherer.close(), *stopping)
 
     async def __aenter__(self) -> IceConnection:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def _events_of(
+    queue: asyncio.Queue[ConnectionEvent | None],
+) -> AsyncIterator[ConnectionEvent]:
+    while (event := await queue.get()) is not None:
+        yield event
 
 
 def _path(pair: CandidatePair) -> Path:
