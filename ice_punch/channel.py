@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-from ice_punch.connection import RECEIVE_QUEUE, IceConnection, Path
+from ice_punch.connection import RECEIVE_QUEUE, ConnectionEvent, IceConnection, Path
 from ice_punch.dtls import (
     DatagramReceived,
     DtlsCounters,
@@ -26,6 +26,10 @@ from ice_punch.errors import (
 )
 from ice_punch.ice import IceState, StateChanged
 from ice_punch.report import Report
+
+IN_FLIGHT = 0.2
+"""Seconds, at least: how long what a peer sent before it said goodbye may still be on its way."""
+IN_FLIGHT_MAX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,16 @@ class Channel:
         self._sent = self._bytes_sent = self._got = self._bytes_got = self._dropped = 0
         self._malformed = 0
         self._end: IcePunchError | None = None
+        self._told = False
+        self._parting: asyncio.TimerHandle | None = None
+        self._largest_record = connection.max_datagram_size
         self._handshake: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._watcher = asyncio.ensure_future(self._watch())
         self._closing: asyncio.Task[None] | None = None
+        self._watcher = asyncio.ensure_future(self._watch(connection.events()))
         connection.set_data_handler(self._deliver if dtls is None else self._on_record)
+        if connection.state is IceState.FAILED:
+            self._finish(ConsentLost("the session ended before it was used", connection.report()))
 
     # -- opening ------------------------------------------------------------------------------
 
@@ -121,10 +130,11 @@ class Channel:
             dtls=None if self._dtls is None else self._loop.time() - began,
         )
 
-    async def _watch(self) -> None:
-        async for event in self.connection.events():
+    async def _watch(self, events: AsyncIterator[ConnectionEvent]) -> None:
+        async for event in events:
             if isinstance(event, StateChanged) and event.state is IceState.FAILED:
                 self._finish(ConsentLost(event.reason, self.connection.report()))
+        self._finish(ChannelClosed("the channel is closed"))
 
     # -- what there is to see -----------------------------------------------------------------
 
@@ -154,9 +164,12 @@ class Channel:
 
     @property
     def max_datagram_size(self) -> int:
-        """Bytes: the largest datagram ``send`` takes."""
+        """Bytes: the largest datagram ``send`` takes. It changes with the path."""
         limit = self.connection.max_datagram_size
-        return limit if self._dtls is None else min(limit, self._dtls.max_datagram_size)
+        if self._dtls is None:
+            return limit
+        largest = self._dtls.max_datagram_size
+        return min(largest, limit - (self._largest_record - largest))
 
     @property
     def closed(self) -> bool:
@@ -174,8 +187,7 @@ class Channel:
         Raises ChannelClosed, DatagramTooLarge, DatagramRefused (plain channels: what looks like
         STUN; encrypted ones: an empty datagram) or the error that ended the session.
         """
-        if self._end is not None:
-            raise self._end
+        self._raise_end()
         if self._dtls is None:
             self.connection.send_nowait(data)
         else:
@@ -198,8 +210,7 @@ class Channel:
         the peer vanished; both only after everything received before is read.
         """
         while not self._received:
-            if self._end is not None:
-                raise self._end
+            self._raise_end()
             if self._reader is not None:
                 raise RuntimeError("another task is in recv() already")
             self._reader = self._loop.create_future()
@@ -278,6 +289,11 @@ class Channel:
 
     # -- the end ------------------------------------------------------------------------------
 
+    def _raise_end(self) -> None:
+        if self._end is not None:
+            # The same object may be raised any number of times: it must not collect the tracebacks.
+            raise self._end.with_traceback(None)
+
     def _finish(self, error: IcePunchError) -> None:
         """The first end counts. Whoever reads or sends learns of it."""
         if self._end is not None:
@@ -291,12 +307,20 @@ class Channel:
             self._closing = asyncio.ensure_future(self._close_below())
 
     def on_closed(self, callback: Callable[[], object]) -> None:
-        """Call ``callback`` when the channel ends, by whichever side."""
-        self._on_closed.append(callback)
+        """Call ``callback`` when the channel ends, by whichever side. ``close`` waits for what it
+        returns, if that is awaitable."""
+        if self._told:
+            callback()
+        else:
+            self._on_closed.append(callback)
 
-    def peer_closed(self) -> None:
-        """Signaling told that the peer closed the channel."""
-        self._peer_ended("it gave up")
+    def peer_closed(self, how: str = "it gave up") -> None:
+        """Signaling told that the peer closed the channel. That may have overtaken datagrams."""
+        if self._end is None and self._parting is None:
+            path = self.path
+            rtt = 0.0 if path is None or path.rtt is None else path.rtt
+            wait = min(max(IN_FLIGHT, rtt), IN_FLIGHT_MAX)
+            self._parting = self._loop.call_later(wait, self._peer_ended, how)
 
     def _peer_ended(self, why: str) -> None:
         if self._handshake.done() or self._dtls is None:
@@ -312,7 +336,8 @@ class Channel:
                 self._dtls.close(self._loop.time())
                 self._pump()
             if not self._handshake.done():
-                self._handshake.cancel()
+                self._handshake.set_exception(self._end)
+                self._handshake.exception()
             self._wake()
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close_below())
@@ -320,11 +345,13 @@ class Channel:
 
     async def _close_below(self) -> None:
         self._watcher.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
-        for callback in self._on_closed:
-            callback()
-        await self.connection.close()
+        for timer in (self._timer, self._parting):
+            if timer is not None:
+                timer.cancel()
+        self._told = True
+        told = [callback() for callback in self._on_closed]
+        farewells = [result for result in told if isinstance(result, Awaitable)]
+        await asyncio.gather(self.connection.close(), *farewells, return_exceptions=True)
 
     async def __aenter__(self) -> Channel:
         return self
