@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import deque
 from typing import Any
 
 from ice_punch.channel import Channel
@@ -25,7 +26,8 @@ from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingC
 from ice_punch.peer.post import Candidates, Goodbye, Offer, Post
 from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
 from signaling.errors import SealBroken, SignalingError
-from signaling.messages import Kind
+from signaling.events import Unavailable
+from signaling.messages import ErrorCode, Kind
 
 MAX_EARLY_FRAGMENTS = 32
 WRONG_SECRET = "the peer does not have this link's secret (the part after '#')"  # noqa: S105
@@ -58,10 +60,13 @@ class Attempt:
         self._tls_id = make_tls_id(random.SystemRandom()) if options.encrypt else None
         self._setup = Setup.ACTPASS  # RFC 8842 section 5.2
         self._remote: asyncio.Future[Description] = self._loop.create_future()
-        self._early_fragments: list[Fragment] = []
+        # RFC 8840 section 4.4: each repeats those before it, so the newest are the ones to keep.
+        self._early_fragments: deque[Fragment] = deque(maxlen=MAX_EARLY_FRAGMENTS)
         self._remote_candidates: set[Candidate] = set()
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._goodbye: asyncio.Task[None] | None = None
+        self._opened = False
 
     # -- from offer to channel ----------------------------------------------------------------
 
@@ -72,16 +77,16 @@ class Attempt:
                 return await self._run()
         except TimeoutError:
             error = self._timed_out()
-            await self._abandon(str(error))
+            await self._abandon("reject", str(error))
             raise error from None
         except SignalingError as error:
-            await self._abandon("")
+            await self._abandon("bye", "")
             raise SignalingFailed(str(error)) from error
         except IcePunchError as error:
-            await self._abandon(type(error).__name__)
+            await self._abandon("reject", type(error).__name__)
             raise
         except BaseException:
-            await self._abandon("")
+            await self._abandon("bye", "")
             raise
 
     async def _run(self) -> Channel:
@@ -114,6 +119,7 @@ class Attempt:
         )
         self.channel.on_closed(self._channel_closed)
         await self.channel.open(signaling_time)
+        self._opened = True
         return self.channel
 
     async def _describe(self, kind: Kind) -> None:
@@ -201,13 +207,13 @@ class Attempt:
         try:
             message = self.post.open(kind, generation, data)
             if isinstance(message, Offer):
-                if not self._remote.done():
+                if kind == ("answer" if self._offerer else "offer") and not self._remote.done():
                     self._remote.set_result(Description.parse(message.sdp))
             elif isinstance(message, Candidates):
                 fragment = Fragment.parse(message.sdpfrag)
                 if self._remote.done() and self._connection.remote_description is not None:
                     self._take_fragment(fragment, self._remote.result())
-                elif len(self._early_fragments) < MAX_EARLY_FRAGMENTS:
+                else:
                     self._early_fragments.append(fragment)
             elif isinstance(message, Goodbye):
                 self._peer_ended(kind, message)
@@ -235,14 +241,24 @@ class Attempt:
         if self.channel is not None:
             self.channel.peer_closed()
         else:
-            why = f": {message.reason}" if message.reason else ""
+            shown = "".join(c if c.isprintable() else "?" for c in message.reason[:200])
+            why = f": {shown}" if shown else ""
             verb = "refused" if kind == "reject" else "gave up"
-            self._fail(NoRoute(f"the peer {verb}{why[:200]}", self._connection.report()))
+            self._fail(NoRoute(f"the peer {verb}{why}", self._connection.report()))
 
     def peer_left(self) -> None:
         """The peer left the room. A channel that is open lives on without signaling."""
         if self.channel is None:
             self._fail(PeerSilent("the peer left before a path was found"))
+        elif not self._opened:
+            self.channel.peer_closed("it left")
+
+    def undelivered(self, event: Unavailable) -> None:
+        """The signaling server could not pass on something of ours."""
+        if event.code == ErrorCode.PEER_UNAVAILABLE:
+            self.peer_left()
+        elif event.code != ErrorCode.TOO_MANY_CANDIDATES:
+            self.signaling_failed(SignalingFailed(f"the peer can not be told: {event.message}"))
 
     def signaling_failed(self, error: IcePunchError) -> None:
         """Signaling is gone for good. A channel that is open lives on without it."""
@@ -252,7 +268,7 @@ class Attempt:
     # -- the end ------------------------------------------------------------------------------
 
     def _fail(self, error: IcePunchError) -> None:
-        if self.channel is not None and self.channel.encryption is not None:
+        if self._opened:
             return
         if not self._remote.done():
             self._remote.set_exception(error)
@@ -263,31 +279,40 @@ class Attempt:
         seconds = f"{self._options.timeout:g} s"
         if not self._remote.done():
             return PeerSilent(f"the peer did not answer within {seconds}")
+        if self.channel is not None:
+            return HandshakeFailed(f"a path was found, but no DTLS handshake within {seconds}")
         report = self._connection.report()
         notes = "; ".join(("", *report.notes))
         return NoRoute(f"no path to the peer was found within {seconds}{notes}", report)
 
-    def _channel_closed(self) -> None:
+    def _channel_closed(self) -> asyncio.Task[None] | None:
         self._stop_tasks()
-        goodbye = asyncio.ensure_future(self._say_goodbye("bye", "closed"))
-        self._tasks = [goodbye]
+        if self._opened and self._goodbye is None:
+            self._goodbye = asyncio.ensure_future(self._say_goodbye("bye", "closed"))
+        return self._goodbye
 
     async def said_goodbye(self) -> None:
         """Wait until a goodbye that is under way has been handed to signaling."""
-        with contextlib.suppress(Exception):
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._goodbye is not None:
+            await asyncio.wait([self._goodbye])
 
     async def _say_goodbye(self, kind: Kind, reason: str) -> None:
         with contextlib.suppress(SignalingError, TimeoutError):
             async with asyncio.timeout(0.5):
                 await self.post.send(kind, Goodbye(reason))
 
-    async def _abandon(self, reason: str) -> None:
+    async def _abandon(self, kind: Kind, reason: str) -> None:
+        """Free everything, even if whoever waits for it is cancelled once more."""
         self._stop_tasks()
-        await self._say_goodbye("reject", reason)
+        if self._goodbye is None:
+            self._goodbye = asyncio.ensure_future(self._say_goodbye(kind, reason))
+        await asyncio.shield(asyncio.ensure_future(self._free(self._goodbye)))
+
+    async def _free(self, goodbye: asyncio.Task[None]) -> None:
         if self.channel is not None:
             await self.channel.close()
         await self._connection.close()
+        await asyncio.wait([goodbye])
 
     def _stop_tasks(self) -> None:
         for task in self._tasks:

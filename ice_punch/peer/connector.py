@@ -53,7 +53,7 @@ class Connector:
         self._attempt: Attempt | None = None
         self._reader: asyncio.Task[None] | None = None
         self._channel: Channel | None = None
-        self._leaving: asyncio.Future[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     def __await__(self) -> Generator[object, None, Channel]:
         return self._connect().__await__()
@@ -69,7 +69,7 @@ class Connector:
     ) -> None:
         if self._channel is not None:
             await self._channel.close()
-        await self._leave()
+        await asyncio.shield(self._leave())
 
     async def _connect(self) -> Channel:
         loop = asyncio.get_running_loop()
@@ -84,15 +84,17 @@ class Connector:
         try:
             await self._client.connect(self._connect_timeout)
             self._reader = asyncio.ensure_future(self._read(self._client))
+            waiting_since = loop.time()
             listener = await self._find_listener()
+            began += loop.time() - waiting_since
             self._channel = await self._meet(listener, began)
         except SignalingError as error:
-            await self._leave()
+            await asyncio.shield(self._leave())
             raise SignalingFailed(str(error)) from error
         except BaseException:
-            await self._leave()
+            await asyncio.shield(self._leave())
             raise
-        self._channel.on_closed(self._channel_closed)
+        self._channel.on_closed(self._leave)
         return self._channel
 
     async def _find_listener(self) -> Peer:
@@ -135,7 +137,9 @@ class Connector:
             case Welcomed():
                 self._welcome = event
                 self._options.observe(SignalingChanged("joined"))
-                for peer in event.peers:
+                if attempt is not None:  # under the id that we had, nothing arrives any more
+                    attempt.signaling_failed(SignalingFailed("the signaling session was lost"))
+                for peer in sorted(event.peers, key=lambda peer: peer.order):
                     self._notice(peer)
                 if self._listener is not None and not self._listener.done():
                     self._options.observe(SignalingChanged("waiting", "nobody listens yet"))
@@ -149,7 +153,7 @@ class Connector:
                     attempt.peer_left()
             case Unavailable():
                 if attempt is not None and attempt.post.envelope.peer_id == event.to:
-                    attempt.peer_left()
+                    attempt.undelivered(event)
             case Disconnected():
                 self._options.observe(SignalingChanged("disconnected", event.reason))
             case Resumed():
@@ -170,10 +174,12 @@ class Connector:
         elif self._attempt is not None:
             self._attempt.signaling_failed(error)
 
-    def _channel_closed(self) -> None:
-        self._leaving = asyncio.ensure_future(self._leave())
+    def _leave(self) -> asyncio.Task[None]:
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self._leave_room())
+        return self._leaving
 
-    async def _leave(self) -> None:
+    async def _leave_room(self) -> None:
         if self._attempt is not None:
             await self._attempt.said_goodbye()
         if self._reader is not None:

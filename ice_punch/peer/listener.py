@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Generator
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from types import TracebackType
 
 import msgspec
@@ -15,7 +17,7 @@ from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.attempt import Attempt
 from ice_punch.peer.meeting import Meta, offered_servers
 from ice_punch.peer.options import PeerOptions, SignalingChanged
-from ice_punch.peer.post import Envelope, Post
+from ice_punch.peer.post import Envelope, Goodbye, Post
 from signaling.client import SignalingClient
 from signaling.errors import InvalidServerUrl, SealBroken, SignalingError
 from signaling.events import (
@@ -24,6 +26,7 @@ from signaling.events import (
     Rejected,
     Resumed,
     SignalReceived,
+    Unavailable,
     Welcomed,
 )
 from signaling.link import Link
@@ -31,6 +34,13 @@ from signaling.sealing import Sealer
 
 MAX_ATTEMPTS = 32
 """Attempts and channels at once."""
+MAX_ATTEMPTS_PER_PEER = 4
+MAX_REFUSALS = 16
+"""Refusals that wait for signaling at once."""
+MAX_RESULTS = 2 * MAX_ATTEMPTS
+"""Channels and errors held until they are accepted; past that the oldest errors go."""
+OFFERS_REMEMBERED = 1024
+"""Offers that can not be played to us again."""
 
 
 class Listener:
@@ -65,9 +75,14 @@ class Listener:
         self._ice_servers: tuple[IceServer, ...] = ()
         self._attempts: dict[tuple[str, str], Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._results: asyncio.Queue[Channel | IcePunchError] = asyncio.Queue(MAX_ATTEMPTS * 2)
+        self._offers_seen: deque[tuple[str, str]] = deque(maxlen=OFFERS_REMEMBERED)
+        self._refused_peers: set[str] = set()
+        self._refusals = 0
+        self._results: deque[Channel | IcePunchError] = deque()
+        self._news = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._ended: IcePunchError | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def link(self) -> str:
@@ -82,6 +97,9 @@ class Listener:
         except SignalingError as error:
             await self._client.close()
             raise SignalingFailed(str(error)) from error
+        except BaseException:
+            await self._client.close()
+            raise
         self._reader = asyncio.ensure_future(self._read())
         return self
 
@@ -103,28 +121,36 @@ class Listener:
         return Accepting(self)
 
     async def next_channel(self) -> Channel:
-        if self._ended is not None and self._results.empty():
-            raise self._ended
-        result = await self._results.get()
+        while not self._results:
+            if self._ended is not None:
+                raise self._ended.with_traceback(None)
+            self._news.clear()
+            await self._news.wait()
+        result = self._results.popleft()
         if isinstance(result, IcePunchError):
             raise result
         return result
 
     async def close(self) -> None:
-        """Leave the room. Channels that were accepted live on; attempts under way end."""
+        """Leave the room. Channels that were accepted live on; attempts under way end, and so do
+        channels that nobody accepted. May be called again."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self._end(ChannelClosed("the listener is closed"))
         if self._reader is not None:
             self._reader.cancel()
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        unclaimed = [result for result in self._results if isinstance(result, Channel)]
+        self._results.clear()
+        await asyncio.gather(*(c.close() for c in unclaimed), return_exceptions=True)
         await asyncio.gather(
             *(a.said_goodbye() for a in self._attempts.values()), return_exceptions=True
         )
-        while not self._results.empty():
-            result = self._results.get_nowait()
-            if isinstance(result, Channel):
-                await result.close()
         await self._client.close()
 
     # -- inside -------------------------------------------------------------------------------
@@ -134,15 +160,21 @@ class Listener:
             async for event in self._client:
                 match event:
                     case Welcomed():
+                        # Under the id that we had, nothing arrives any more.
+                        lost = SignalingFailed("the signaling session was lost")
+                        self._fail_attempts(lost)
                         self._self_id = event.self_id
                         self._ice_servers = offered_servers(event.ice_servers)
                         self._options.observe(SignalingChanged("joined"))
                     case SignalReceived():
                         self._receive(event)
                     case PeerLeft():
-                        for (peer_id, _), attempt in list(self._attempts.items()):
-                            if peer_id == event.peer_id:
-                                attempt.peer_left()
+                        self._refused_peers.discard(event.peer_id)
+                        for attempt in self._attempts_of(event.peer_id):
+                            attempt.peer_left()
+                    case Unavailable():
+                        for attempt in self._attempts_of(event.to):
+                            attempt.undelivered(event)
                     case Disconnected():
                         self._options.observe(SignalingChanged("disconnected", event.reason))
                     case Resumed():
@@ -153,10 +185,18 @@ class Listener:
             self._end(SignalingFailed(str(error)))
 
     def _end(self, error: IcePunchError) -> None:
+        """No more peers can come."""
         if self._ended is None:
             self._ended = error
-            if not self._results.full():
-                self._results.put_nowait(error)
+            self._fail_attempts(error)
+            self._news.set()
+
+    def _fail_attempts(self, error: IcePunchError) -> None:
+        for attempt in list(self._attempts.values()):
+            attempt.signaling_failed(error)
+
+    def _attempts_of(self, peer_id: str) -> list[Attempt]:
+        return [attempt for (owner, _), attempt in self._attempts.items() if owner == peer_id]
 
     def _receive(self, signal: SignalReceived) -> None:
         key = (signal.sender, signal.link)
@@ -164,7 +204,7 @@ class Listener:
         if attempt is not None:
             attempt.receive(signal.kind, signal.generation, signal.data)
             return
-        if signal.kind != "offer" or len(self._attempts) >= MAX_ATTEMPTS:
+        if signal.kind != "offer" or key in self._offers_seen:
             return
         post = Post(
             Envelope(self._self_id, signal.sender, signal.link), self._sealer, self._client.send
@@ -172,11 +212,17 @@ class Listener:
         try:
             post.open("offer", signal.generation, signal.data)
         except SealBroken:
-            self.refused += 1
-            self._options.observe(SignalingChanged("refused", "a peer with a wrong secret"))
-            self._spawn(self._refuse(post))
+            self._refuse(post)
             return
         except IcePunchError:
+            return
+        self._offers_seen.append(key)
+        if (
+            len(self._attempts) >= MAX_ATTEMPTS
+            or len(self._attempts_of(signal.sender)) >= MAX_ATTEMPTS_PER_PEER
+        ):
+            no = Goodbye("it has as many peers as it can take")
+            self._answer_no(partial(post.send, "reject", no))
             return
         try:
             attempt = Attempt(post, self._options, offerer=False, ice_servers=self._ice_servers)
@@ -187,11 +233,28 @@ class Listener:
         attempt.receive(signal.kind, signal.generation, signal.data)
         self._spawn(self._run(key, attempt))
 
-    async def _refuse(self, post: Post) -> None:
+    def _refuse(self, post: Post) -> None:
+        """A wrong secret: counted and told once to each peer, however much it sends."""
+        peer_id = post.envelope.peer_id
+        if peer_id in self._refused_peers:
+            return
+        self._refused_peers.add(peer_id)
+        self.refused += 1
+        self._options.observe(SignalingChanged("refused", "a peer with a wrong secret"))
+        self._answer_no(post.refuse_unread)
+
+    def _answer_no(self, send: Callable[[], Coroutine[None, None, None]]) -> None:
+        if self._refusals < MAX_REFUSALS:
+            self._refusals += 1
+            self._spawn(self._send_refusal(send))
+
+    async def _send_refusal(self, send: Callable[[], Coroutine[None, None, None]]) -> None:
         try:
-            await post.refuse_unread()
+            await send()
         except SignalingError:
             return
+        finally:
+            self._refusals -= 1
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -205,15 +268,17 @@ class Listener:
             del self._attempts[key]
             self._offer_result(error)
             return
+        except BaseException:
+            del self._attempts[key]
+            raise
         channel.on_closed(lambda: self._attempts.pop(key, None))
         self._offer_result(channel)
 
     def _offer_result(self, result: Channel | IcePunchError) -> None:
-        if self._results.full():
-            oldest = self._results.get_nowait()
-            if isinstance(oldest, Channel):
-                self._spawn(oldest.close())
-        self._results.put_nowait(result)
+        if len(self._results) >= MAX_RESULTS:  # there are fewer channels, so there is an error
+            self._results.remove(next(r for r in self._results if isinstance(r, IcePunchError)))
+        self._results.append(result)
+        self._news.set()
 
 
 class Accepting:

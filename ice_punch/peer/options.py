@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,5 +72,13 @@ class PeerOptions:
         )
 
     def observe(self, event: PeerEvent) -> None:
-        if self.observer is not None:
+        """Tell the observer. What it raises goes to the event loop's exception handler: it must not
+        stop whoever had something to tell."""
+        if self.observer is None:
+            return
+        try:
             self.observer(event)
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "the observer of a peer failed", "exception": error}
+            )
