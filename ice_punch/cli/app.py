@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ice_punch.cli.output import make_output
+from ice_punch.cli.output import Output, make_output
 from ice_punch.errors import IcePunchError, InterfaceNotFound, InvalidConfiguration, InvalidLink
 
 FAILED = 1
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, output)
 
 
-def _failed(error: Exception, output: Any) -> int:
+def _failed(error: Exception, output: Output) -> int:
     """What comes from outside ``ice_punch``. Raises ``error`` again if it is a fault of ours."""
     from ice_punch.cli.run import Interrupted
     from signaling.errors import SignalingError
@@ -241,7 +241,7 @@ def connect(
     link: Annotated[
         str | None,
         typer.Argument(
-            metavar="[LINK]",
+            metavar="LINK",
             help="What listen printed, in quotes. ICE_PUNCH_LINK in the environment does as well, "
             "and other users of this machine do not see it there.",
             show_default=False,
@@ -340,7 +340,7 @@ def stun(
     servers: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SERVER]...",
+            metavar="SERVER...",
             help="HOST[:PORT] or stun: URIs. Without any, a few well-known public ones.",
             show_default=False,
         ),

@@ -73,26 +73,22 @@ def _after_hint(listener: Command) -> str:
     return next(e for e in listener.errors if "on the other side" in e)
 
 
-def test_the_link_may_come_from_the_environment(server: str) -> None:
-    with listening(server) as (listener, link):
+def test_a_plain_channel_and_a_link_from_the_environment(server: str) -> None:
+    with listening(server, "--no-encrypt") as (listener, link):
+        assert listener.event("listening")["command"] == f"ice-punch connect --no-encrypt '{link}'"
         done = run(
             "connect",
             *HERE,
+            "--no-encrypt",
             "--linger",
-            "0.2",
+            "0.1",
             environment={"ICE_PUNCH_LINK": link},
             data=b"no link in the process list",
         )
-        assert done.returncode == 0, done.stderr
-        listener.received(b"no link in the process list")
-
-
-def test_plain_channels_say_so_and_tell_the_other_side(server: str) -> None:
-    with listening(server, "--no-encrypt") as (listener, link):
-        assert listener.event("listening")["command"] == f"ice-punch connect --no-encrypt '{link}'"
-        done = run("connect", link, *HERE, "--no-encrypt", "--linger", "0.1", data=b"open")
         assert only_line(done.stderr).endswith(" ms not encrypted")
+        assert done.returncode == 0
         assert listener.event("connected")["dtls"] is None
+        listener.received(b"no link in the process list")
 
 
 def test_events_for_programs(server: str) -> None:
@@ -220,24 +216,20 @@ def test_a_wrong_secret_is_refused_and_the_right_one_still_let_in(server: str) -
         assert listener.errors.count("refused a peer with a wrong secret") == 1
 
 
-def test_sigterm_before_a_connection(server: str) -> None:
-    with listening(server) as (listener, _):
+def test_signals_before_a_connection(server: str) -> None:
+    with (
+        listening(server) as (listener, link),
+        Command("connect", link.replace("/j/", "/j/A"), *HERE, "--json") as connector,
+    ):
+        connector.until(lambda: any(e.get("state") == "joined" for e in connector.events), 10, "")
         began = time.monotonic()
         listener.process.terminate()
+        connector.interrupt()
         assert listener.exit_code() == 143
+        assert connector.exit_code() == 130
         assert time.monotonic() - began < 1.5
         assert not listener.errors
-
-
-def test_ctrl_c_before_a_connection(server: str) -> None:
-    with listening(server) as (listener, link):
-        listener.interrupt()
-        assert listener.exit_code() == 130
-        with Command("connect", link, *HERE) as connector:
-            time.sleep(1.0)
-            connector.interrupt()
-            assert connector.exit_code() == 130
-            assert not connector.errors
+        assert not connector.errors
 
 
 def test_a_relayed_path_says_so(server: str) -> None:

@@ -63,15 +63,14 @@ def test_a_process_says_it_too_without_a_traceback() -> None:
     assert done.stdout == ""
 
 
-def test_programs_get_an_event() -> None:
-    done = run("connect", LINK, "--json")
-    assert done.returncode == 1
-    events = [json.loads(line) for line in done.stderr.splitlines()]
+def test_programs_get_an_event(capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["connect", LINK, "--json"]) == 1
+    events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert events[-1]["event"] == "error"
     assert events[-1]["error"] == "SignalingFailed"
     assert "no server is listening" in events[-1]["message"]
-    done = run("connect", "--json", "--frobnicate")
-    assert json.loads(only_line(done.stderr))["error"] == "UsageError"
+    assert app.run(["connect", "--json", "--frobnicate"]) == 2
+    assert json.loads(only_line(capfd.readouterr().err))["error"] == "UsageError"
 
 
 @pytest.fixture
@@ -82,20 +81,18 @@ def taken_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("command", ["listen", "connect"])
-def test_a_port_range_that_is_taken(command: str, taken_port: int, server: str) -> None:
-    target = ["--server", server] if command == "listen" else [LINK]
-    done = run(command, *target, *HERE, "--port-range", f"{taken_port}-{taken_port}")
-    assert done.returncode == 1
-    assert str(taken_port) in only_line(done.stderr)
+def test_a_port_range_that_is_taken(
+    command: str, taken_port: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = [] if command == "listen" else [LINK]
+    assert app.run([command, *target, *HERE, "--port-range", f"{taken_port}-{taken_port}"]) == 1
+    assert str(taken_port) in only_line(capfd.readouterr().err)
 
 
-def test_nobody_listens(server: str) -> None:
-    with listening(server) as (listener, link):
-        listener.interrupt()
-        listener.exit_code()
-    done = run("connect", link, *HERE, "--timeout", "0.5")
-    assert done.returncode == 1
-    assert "nobody listened on this link for 0.5 s" in only_line(done.stderr)
+def test_nobody_listens(server: str, capfd: pytest.CaptureFixture[str]) -> None:
+    link = f"{server}/j/{'B' * 21}A#{'A' * 22}"
+    assert app.run(["connect", link, *HERE, "--timeout", "0.3"]) == 1
+    assert "nobody listened on this link for 0.3 s" in only_line(capfd.readouterr().err)
 
 
 def test_a_size_that_the_path_does_not_carry(server: str) -> None:
@@ -162,7 +159,9 @@ def test_a_rejected_password_is_a_warning_where_another_path_exists(server: str)
         assert warning.startswith("warning: turn:127.0.0.1:")
 
 
-def test_only_user_name_of_turn_is_set(server: str) -> None:
-    done = run("connect", LINK, environment={"ICE_PUNCH_TURN_USERNAME": "robot"})
-    assert done.returncode == 2
-    assert "ICE_PUNCH_TURN_PASSWORD" in only_line(done.stderr)
+def test_only_the_user_name_of_turn_is_set(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ICE_PUNCH_TURN_USERNAME", "robot")
+    assert app.run(["connect", LINK]) == 2
+    assert "ICE_PUNCH_TURN_PASSWORD" in only_line(capfd.readouterr().err)
