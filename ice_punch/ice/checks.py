@@ -19,6 +19,8 @@ from ice_punch.stun import (
     Retransmission,
 )
 
+MINIMUM_RTO = 0.5
+"""Seconds, RFC 8445 section 14.3."""
 MAX_ROLE_CONFLICTS = 8
 """A peer that answers 487 more often than this is not resolving anything."""
 
@@ -68,13 +70,13 @@ class Checks:
             tie_breaker=session.tie_breaker,
             nominate=nominate,
         )
-        # RFC 8445 section 14.3: MAX(500 ms, Ta * (Num-Waiting + Num-In-Progress)).
+        # RFC 8445 section 14.3. Its N would make the timeout grow with the square of the list.
         active = sum(
             1 for p in session.check_list if p.state in (PairState.WAITING, PairState.IN_PROGRESS)
         )
         config = session.config
         retransmission = Retransmission(
-            now, rto=max(config.rto, ta * active), rc=config.rc, rm=config.rm
+            now, rto=max(config.rto, MINIMUM_RTO, ta * active), rc=config.rc, rm=config.rm
         )
         check = Check(transaction_id, request, retransmission, nominate, session.controlling)
         for earlier in pair.checks:
@@ -175,8 +177,9 @@ class Checks:
     def _succeeded(self, pair: CandidatePair, check: Check, mapped: Address, now: float) -> None:
         session = self._session
         session.validated.add(pair.key)
-        for earlier in pair.checks:
-            earlier.retransmission.cancel()
+        for other in pair.checks:
+            if not other.nominating:  # a nomination goes on until it is answered itself
+                other.retransmission.cancel()
         first = not pair.valid
         pair.mapped = self._mapped_candidate(pair, mapped)
         if first:

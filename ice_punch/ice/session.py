@@ -39,8 +39,9 @@ class AgentConfig:
     max_early_checks: int = 64
     consent_interval: float = CONSENT_INTERVAL
     consent_timeout: float = CONSENT_TIMEOUT
-    disconnected_after: float = 10.0
-    """Without an answer for so long the session is ``disconnected``: two missed consent checks."""
+    disconnected_after: float = 13.0
+    """Without an answer for so long the session is ``disconnected``: two consent checks went
+    unanswered, the second for a second at least. One lost packet is no news."""
     components: tuple[int, ...] = (1,)
     direct_only: bool = False
     """Never pair with a relayed candidate of the peer."""
