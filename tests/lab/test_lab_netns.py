@@ -295,7 +295,9 @@ def test_nothing_stays_behind_and_processes_end_with_their_children() -> None:
         started_elsewhere = subprocess.Popen(net.public.command(["sleep", "1002"]))
         assert len(ours(pid=os.getpid())) == 5
         direct = net.peer_a.popen(["sh", "-c", nested])
-        stubborn = net.peer_b.popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+        ignores = "trap '' TERM; echo ready; while :; do sleep 1; done"
+        stubborn = net.peer_b.popen(["sh", "-c", ignores], stdout=subprocess.PIPE)
+        assert stubborn.stdout.readline() == b"ready\n"
         wait_until(lambda: len(namespaces.pids_in(net.peer_a.namespace)) == 2)
         pids = [*namespaces.pids_in(net.peer_a.namespace), stubborn.pid]
     assert direct.returncode == -signal.SIGTERM
