@@ -40,6 +40,7 @@ _HOME = {
             "PeerSilent",
             "PortRangeExhausted",
             "RelayDenied",
+            "ServerUnreachable",
             "SignalingFailed",
             "WrongSecret",
         ),
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         PeerSilent,
         PortRangeExhausted,
         RelayDenied,
+        ServerUnreachable,
         SignalingFailed,
         WrongSecret,
     )
@@ -100,6 +102,7 @@ __all__ = [
     "PeerSilent",
     "PortRangeExhausted",
     "RelayDenied",
+    "ServerUnreachable",
     "SignalingFailed",
     "WrongSecret",
     "__version__",
