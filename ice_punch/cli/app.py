@@ -340,7 +340,7 @@ def stun(
     servers: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SERVER...",
+            metavar="SERVER",
             help="HOST[:PORT] or stun: URIs. Without any, a few well-known public ones.",
             show_default=False,
         ),
