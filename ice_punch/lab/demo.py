@@ -29,6 +29,7 @@ START_TIMEOUT = 20.0
 CONNECT_TIMEOUT = 60.0
 MESSAGE_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 3.0
+SELECT_TIMEOUT = 2.0
 MESSAGE_SIZE = 64
 ROUNDS = 3
 
@@ -152,6 +153,8 @@ class Demo:
         for number in range(1, ROUNDS + 1):
             self._exchange(listener, connector, f"question {number}")
             self._exchange(connector, listener, f"answer {number}")
+        with contextlib.suppress(DemoFailed):
+            self._wait(lambda: all(peer.story.nominated for peer in peers), SELECT_TIMEOUT, "")
         connector.interrupt()
         with contextlib.suppress(DemoFailed):
             self._wait(lambda: all(peer.ended for peer in peers), CLOSE_TIMEOUT, "", alive=False)

@@ -32,6 +32,8 @@ class PeerStory:
     remote_candidates: list[Event] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     connected: Event | None = None
+    selected: Event | None = None
+    """The nominated pair, which may come after the first datagrams (RFC 8445 section 12.1)."""
     closed: Event | None = None
     error: str | None = None
     noise: list[str] = field(default_factory=list)
@@ -55,6 +57,8 @@ class PeerStory:
                 self.states.append(text(event.get("state")))
             case "connected":
                 self.connected = event
+            case "selected":
+                self.selected = event
             case "closed":
                 self.closed = event
             case "error":
@@ -76,8 +80,15 @@ class PeerStory:
 
     @property
     def pairs(self) -> list[Event]:
-        pairs = (self.connected or {}).get("pairs")
-        return [p for p in pairs if isinstance(p, dict)] if isinstance(pairs, list) else []
+        """The checks as they stood when the peers connected, the selected pair as it is."""
+        told = (self.connected or {}).get("pairs")
+        pairs = [p for p in told if isinstance(p, dict)] if isinstance(told, list) else []
+        selected = _object(self.selected, "pair")
+        return [selected if _same_pair(p, selected) else p for p in pairs]
+
+    @property
+    def nominated(self) -> bool:
+        return any(pair.get("nominated") for pair in self.pairs)
 
     @property
     def complaint(self) -> str | None:
@@ -98,6 +109,10 @@ def milliseconds(value: object) -> str:
     if not isinstance(value, (int, float)):
         return "-"
     return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
+
+
+def _same_pair(one: Event, other: Event) -> bool:
+    return all(one.get(side) == other.get(side) for side in ("local", "remote"))
 
 
 def _object(event: Event | None, name: str) -> Event:

@@ -91,6 +91,7 @@ def _print_paths(console: Console, stories: Sequence[PeerStory]) -> None:
         ("from", lambda story: _endpoint(story.path, "local", " ")),
         ("to", lambda story: _endpoint(story.path, "remote", " ")),
         ("round trip", lambda story: milliseconds(story.path.get("rtt_ms"))),
+        ("nominated", lambda story: "yes" if story.nominated else "not yet"),
         ("DTLS", lambda story: text(story.dtls.get("version"))),
         ("cipher", lambda story: text(story.dtls.get("cipher"))),
     ]
