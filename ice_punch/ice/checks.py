@@ -111,7 +111,12 @@ class Checks:
                 self._send(pair, check)
             elif check.retransmission.failed:
                 del self._out[transaction_id]
-                self._failed(pair, check, "no answer")
+                if check.nominating and self._session.nominating.get(pair.component) is pair:
+                    # Its consent lives, or it would be gone by now, and the peer may well have
+                    # heard: section 8.1.1 has one pair only, so the same one is nominated again.
+                    self._session.check_list.trigger(pair, ahead=True)
+                else:
+                    self._failed(pair, check, "no answer")
 
     # -- answers ------------------------------------------------------------------------------
 

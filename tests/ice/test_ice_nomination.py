@@ -36,7 +36,11 @@ TWO = [
 
 def nominations(bench: Bench) -> list[Sent]:
     """Distinct checks with USE-CANDIDATE; repetitions of one are one."""
-    return list({s.message.transaction_id: s for s in bench.requests if s.nominates}.values())
+    found: dict[bytes, Sent] = {}
+    for sent in bench.requests:
+        if sent.nominates:
+            found.setdefault(sent.message.transaction_id, sent)
+    return list(found.values())
 
 
 def selections(bench: Bench) -> list[CandidatePair]:
@@ -128,6 +132,17 @@ def test_a_late_answer_to_an_older_check_does_not_stop_the_nomination() -> None:
     bench.run(4.0)
     assert len([s for s in bench.requests if s.nominates]) == 4
     assert len(nominations(bench)) == 1
+
+
+def test_a_nomination_that_gets_no_answer_is_made_again_on_the_same_pair() -> None:
+    """The peer may have heard the first one: another pair would leave the two sides apart."""
+    bench = Bench(remotes=TWO)
+    bench.answer_all(0.1, when=lambda s: not s.nominates or s.at > bench.begun + 39.0)
+    bench.run(45.0)
+    first, second = nominations(bench)
+    assert second.at - first.at == pytest.approx(39.5)
+    assert first.destination == second.destination == HOST
+    assert bench.agent.selected_pair() is bench.pair(HOST)
 
 
 def test_a_refused_nomination_takes_the_pair_off_the_valid_list() -> None:
