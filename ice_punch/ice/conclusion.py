@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ice_punch.datagram import format_address
 from ice_punch.ice.events import FailureCause, IceState, SelectedPairChanged
 from ice_punch.ice.pair import CandidatePair, PairState
 from ice_punch.ice.policy import NominationPolicy
@@ -121,4 +122,4 @@ class Conclusion:
 
 def _name(pair: CandidatePair) -> str:
     local = (pair.mapped or pair.local).type.value
-    return f"{local} to {pair.remote.type.value} {pair.remote.host}:{pair.remote.port}"
+    return f"{local} to {pair.remote.type.value} {format_address(pair.remote.address)}"

@@ -67,6 +67,7 @@ class Attempt:
         self._tasks: list[asyncio.Task[None]] = []
         self._goodbye: asyncio.Task[None] | None = None
         self._opened = False
+        self._refusal = ""
 
     # -- from offer to channel ----------------------------------------------------------------
 
@@ -83,7 +84,7 @@ class Attempt:
             await self._abandon("bye", "")
             raise SignalingFailed(str(error)) from error
         except IcePunchError as error:
-            await self._abandon("reject", type(error).__name__)
+            await self._abandon("reject", self._refusal or type(error).__name__)
             raise
         except BaseException:
             await self._abandon("bye", "")
@@ -96,6 +97,7 @@ class Attempt:
         if self._offerer:
             await self._describe("offer")
             remote = await self._answer()
+            self._check_encryption(remote)
         else:
             remote = await self._remote
             if remote.setup is not None:
@@ -106,7 +108,6 @@ class Attempt:
             await self._describe("answer")
         signaling_time = self._loop.time() - self._began
         self._options.observe(SignalingChanged("answered"))
-        self._check_encryption(remote)
         self._observe_remote(remote.candidates)
         self._connection.set_remote_description(remote)
         for fragment in self._early_fragments:
@@ -148,10 +149,12 @@ class Attempt:
 
     def _check_encryption(self, remote: Description) -> None:
         if self._certificate is not None and not remote.fingerprints:
+            self._refusal = "it insists on encryption"
             raise HandshakeFailed("the peer does not encrypt and this side insists on it")
         if self._certificate is not None and remote.setup is None:
             raise InvalidDescription("the peer's description has a fingerprint but no setup")
         if self._certificate is None and remote.fingerprints:
+            self._refusal = "it was told not to encrypt"
             raise HandshakeFailed("the peer insists on encryption and this side was told not to")
 
     def _dtls(self, remote: Description) -> DtlsMachine | None:
