@@ -127,7 +127,7 @@ class Attempt:
         certificate = self._certificate
         description = self._connection.describe(
             setup=self._setup if certificate else None,
-            fingerprints=(certificate.fingerprint(),) if certificate else (),
+            fingerprints=certificate.fingerprints() if certificate else (),
             tls_id=self._tls_id,
         )
         await self.post.send(kind, Offer(description.to_sdp()))
