@@ -121,7 +121,7 @@ def test_nobody_begins_more_than_one_check_per_ta(
         # yet: the gaps before and after it may be short
         unmeasured = sum(p.valid_since is not None for p in end.agent.check_list)
         assert hasty <= 2 * unmeasured
-        if 2 * (weather.delay + weather.jitter) < 0.4 and not weather.loss:
+        if skew + 2 * (weather.delay + weather.jitter) < 0.4 and not weather.loss:
             assert hasty == 0
 
 
