@@ -8,8 +8,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from support.leaks import nothing_left_behind
-from support.loopback import GATHERING, OPTIONS, connected_pair, signaling
 
 import ice_punch
 from ice_punch import (
@@ -25,6 +23,8 @@ from ice_punch.ice import AgentConfig
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer import PeerOptions
 from ice_punch.peer.listener import Listener
+from support.leaks import nothing_left_behind
+from support.loopback import GATHERING, OPTIONS, connected_pair, signaling
 
 PLAIN = replace(OPTIONS, encrypt=False)
 TURNS_OF_THE_LOOP = [*range(12), *range(12, 120, 6)]
@@ -75,16 +75,19 @@ def test_connect_may_be_cancelled_at_any_moment() -> None:
 
 def test_connect_may_be_cancelled_twice() -> None:
     async def run() -> None:
-        async with signaling() as url, nothing_left_behind():
-            async with ice_punch.listen(url, OPTIONS) as listener:
-                for turns in range(8, 100, 7):
-                    connecting = asyncio.ensure_future(_connect(listener.link))
-                    await _turns(turns)
-                    connecting.cancel()
-                    await asyncio.sleep(0)
-                    connecting.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await (await connecting).close()
+        async with (
+            signaling() as url,
+            nothing_left_behind(),
+            ice_punch.listen(url, OPTIONS) as listener,
+        ):
+            for turns in range(8, 100, 7):
+                connecting = asyncio.ensure_future(_connect(listener.link))
+                await _turns(turns)
+                connecting.cancel()
+                await asyncio.sleep(0)
+                connecting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await (await connecting).close()
 
     asyncio.run(run())
 
@@ -113,7 +116,7 @@ def test_entering_a_listener_may_be_cancelled_at_any_moment() -> None:
 
     async def run() -> None:
         async with signaling() as url, nothing_left_behind():
-            for turns in range(0, 24):
+            for turns in range(24):
                 entering = asyncio.ensure_future(enter(url))
                 await _turns(turns)
                 entering.cancel()
@@ -334,20 +337,23 @@ def test_leaving_the_context_by_cancellation_closes_both_sides_within_a_second()
             await asyncio.sleep(60)
 
     async def run() -> None:
-        async with signaling() as url, nothing_left_behind():
-            async with ice_punch.listen(url, OPTIONS) as listener:
-                ready = asyncio.Event()
-                talking = asyncio.ensure_future(talk(listener.link, ready))
-                accepted = await _accept(listener)
-                await ready.wait()
-                began = time.monotonic()
-                talking.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await talking
-                with pytest.raises(ChannelClosed):
-                    await accepted.recv()
-                assert time.monotonic() - began < 1
-                await accepted.close()
+        async with (
+            signaling() as url,
+            nothing_left_behind(),
+            ice_punch.listen(url, OPTIONS) as listener,
+        ):
+            ready = asyncio.Event()
+            talking = asyncio.ensure_future(talk(listener.link, ready))
+            accepted = await _accept(listener)
+            await ready.wait()
+            began = time.monotonic()
+            talking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await talking
+            with pytest.raises(ChannelClosed):
+                await accepted.recv()
+            assert time.monotonic() - began < 1
+            await accepted.close()
 
     asyncio.run(run())
 
