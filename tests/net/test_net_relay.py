@@ -458,10 +458,25 @@ def _certificate(subject, issuer, key, issuer_key, *, names=(), ca=False):
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        # Python 3.13 verifies strictly by RFC 5280, which wants the next three.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+        .add_extension(_key_usage(ca=ca), critical=True)
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _key_usage(*, ca):
+    usages = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    more = ("crl_sign", "encipher_only", "decipher_only")
+    return x509.KeyUsage(
+        digital_signature=True, key_cert_sign=ca, **dict.fromkeys(usages + more, False)
+    )
 
 
 @pytest.fixture(scope="module")
