@@ -103,6 +103,7 @@ class SignalingClient:
         self._turn = asyncio.Lock()
         self._mailbox: Mailbox[Event] = Mailbox(EVENTS)
         self._closed = False
+        self._closing: asyncio.Future[None] | None = None
         self._error: SignalingError | None = None
         self._last_loss: SignalingError | None = None
 
@@ -183,9 +184,12 @@ class SignalingClient:
 
     async def close(self) -> None:
         """Leave the room, within a second. What was sent before goes out first."""
-        if self._closed:
-            return
         self._closed = True
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self._mailbox.end()
         self._window.set()
         if self.connected:

@@ -56,7 +56,8 @@ async def open_socket(
     options: dict[str, Any] = {}
     if server.secure and ssl is not None:
         options["ssl"] = ssl
-    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop) and not _is_ip(server.host):
+        # Only names have several addresses to race; asyncio loses a socket when one is cancelled.
         options["happy_eyeballs_delay"] = _HAPPY_EYEBALLS_DELAY
     try:
         connection = await connect(
@@ -78,6 +79,14 @@ async def open_socket(
         connection.transport.abort()
         raise _not_signaling(server, "it speaks WebSocket, but not this protocol")
     return connection
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import random as random_module
@@ -384,4 +385,6 @@ def _words(error: OSError) -> str:
     # asyncio wraps the system's words in its own; a resolver's error numbers are negative.
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
+    if "could not bind on any address" in str(error):  # Python 3.13 and later
+        return os.strerror(errno.EADDRNOTAVAIL).lower()
     return error.strerror or str(error)
