@@ -79,8 +79,6 @@ class Checks:
             now, rto=max(config.rto, MINIMUM_RTO, ta * active), rc=config.rc, rm=config.rm
         )
         check = Check(transaction_id, request, retransmission, nominate, session.controlling)
-        for earlier in pair.checks:
-            earlier.retransmission.cancel()
         pair.checks.append(check)
         if len(pair.checks) > CHECKS_REMEMBERED:
             self._out.pop(pair.checks.popleft().transaction_id, None)

@@ -301,3 +301,19 @@ def test_transmits_are_what_the_contract_says() -> None:
     assert isinstance(transmit, Transmit)
     assert parse_message(transmit.data).has_fingerprint
     assert (transmit.local, transmit.destination) == (LOCAL, SERVER)
+
+
+def test_once_ice_is_done_no_server_is_asked_any_more() -> None:
+    bench = Bench(controlling=False)
+    queried(bench, ("203.0.113.7", 1))
+    bench.signal(("198.51.100.1", 6000))
+    bench.run(0.02)
+    bench.answer_all(0.05, when=lambda s: s.destination != SERVER)
+    bench.receive(bench.request(use_candidate=True))
+    bench.run(0.5)
+    assert bench.agent.state == "completed"
+    bench.take()
+    bench.agent.query_server("stun:late", OTHER_SERVER, LOCAL, bench.now)
+    bench.run(60.0)
+    assert {s.destination for s in bench.requests} == {("198.51.100.1", 6000)}
+    assert not bench.agent.queries_busy

@@ -140,6 +140,15 @@ def test_an_icmp_error_can_not_end_what_works() -> None:
     assert bench.agent.state == "completed"
 
 
+def test_an_icmp_error_does_not_touch_a_pair_that_is_valid_or_was_not_tried() -> None:
+    bench = Bench(controlling=False, remotes=[REMOTE, (REMOTE[0], 6001)])
+    bench.agent.receive_icmp_error(LOCAL, (REMOTE[0], 6001), bench.now)
+    assert bench.pair((REMOTE[0], 6001)).state is PairState.FROZEN
+    bench.receive(bench.answer(bench.requests[0]))
+    bench.agent.receive_icmp_error(LOCAL, REMOTE, bench.now)
+    assert bench.pair().valid
+
+
 # -- the triggered check and the one before it, section 7.3.1.4 ----
 
 

@@ -290,6 +290,24 @@ def test_when_the_best_pair_dies_before_nomination_the_next_one_carries_data() -
     assert bench.pair(REMOTE).state is PairState.FAILED
 
 
+def test_a_late_answer_to_a_nomination_does_not_revive_a_pair_without_consent() -> None:
+    bench = Bench(
+        remotes=[
+            remote_candidate(REMOTE, foundation="1"),
+            remote_candidate(SRFLX, foundation="2", priority=100),
+        ],
+    )
+    bench.answer_all(0.1, when=lambda s: s.destination == SRFLX or s.at == bench.begun)
+    bench.run(29.0)
+    nomination = next(s for s in bench.requests if s.nominates)
+    assert nomination.destination == REMOTE
+    bench.run(5.0)
+    assert bench.agent.selected_pair() is bench.pair(SRFLX)
+    bench.receive(bench.answer(nomination))
+    assert not bench.pair(REMOTE).valid
+    assert bench.agent.selected_pair() is bench.pair(SRFLX)
+
+
 def test_the_last_valid_pair_that_dies_before_nomination_ends_the_session() -> None:
     bench = valid_bench()
     bench.run(31.0)

@@ -101,6 +101,16 @@ def test_a_better_pair_that_is_silent_is_not_waited_for_longer_than_three_round_
     assert bench.agent.state is IceState.COMPLETED
 
 
+def test_a_better_pair_is_waited_for_no_longer_than_a_second() -> None:
+    bench = Bench(remotes=TWO)
+    bench.answer_all(0.4, when=lambda s: s.destination == SRFLX)
+    bench.run(4.0)
+    (nomination,) = nominations(bench)
+    valid_at = bench.pair(SRFLX).valid_since
+    assert valid_at is not None
+    assert nomination.at - valid_at == pytest.approx(1.0)
+
+
 def test_candidate_types_alone_hold_nothing_back() -> None:
     relay = remote_candidate(("203.0.113.9", 7000), CandidateType.RELAY)
     bench = Bench(remotes=[relay])
@@ -322,6 +332,48 @@ def test_candidates_that_come_after_selection_are_known_but_not_paired() -> None
     assert bench.requests == []
 
 
+def test_a_request_on_a_pair_that_was_put_aside_triggers_nothing() -> None:
+    bench = Bench(controlling=False, remotes=TWO)
+    bench.run(0.02)
+    bench.receive(bench.answer(bench.requests[0]), HOST)
+    bench.receive(bench.request(use_candidate=True), HOST)
+    bench.take()
+    bench.receive(bench.request(), SRFLX)
+    bench.run(3.0)
+    assert bench.requests == []
+
+
+def test_a_nomination_from_before_a_role_switch_does_not_select() -> None:
+    bench = Bench(controlling=False, remotes=[REMOTE])
+    bench.run(0.1)
+    bench.receive(bench.request(use_candidate=True))
+    bench.receive(bench.request(controlling=False, tie_breaker=0))  # now we control
+    assert bench.agent.controlling
+    bench.receive(bench.answer(bench.requests[-1]))
+    assert bench.agent.state is IceState.CONNECTED
+    bench.run(0.1)
+    assert bench.requests[-1].nominates
+
+
+def test_both_sides_rank_valid_pairs_alike_though_each_checks_from_its_base() -> None:
+    """Two relayed paths of equal relay priority: only the candidates that were seen decide."""
+
+    def ends(
+        ours: CandidateType, seen: CandidateType, theirs: CandidateType, *, controlling: bool
+    ) -> CandidatePair:
+        pair = CandidatePair(
+            remote_candidate(LOCAL, ours), remote_candidate(REMOTE, theirs), controlling=controlling
+        )
+        pair.mapped = remote_candidate(("203.0.113.1", 1), seen)
+        return pair
+
+    host, srflx, relay = CandidateType.HOST, CandidateType.SRFLX, CandidateType.RELAY
+    near = ends(host, srflx, relay, controlling=True)  # our NAT, the peer's relay
+    far = ends(relay, relay, srflx, controlling=False)  # the same path from the other end
+    assert near.valid_priority == far.valid_priority
+    assert near.priority != far.priority
+
+
 # -- both sides, and policies ----
 
 
@@ -357,6 +409,22 @@ def test_a_policy_decides_when_and_what() -> None:
     assert [s.destination for s in nominations(bench)] == [SRFLX]
     bench.run(0.1)
     assert bench.agent.data_pair() is bench.pair(SRFLX)
+
+
+def test_a_component_without_a_way_is_not_held_up_by_the_checks_of_another() -> None:
+    from ice_punch.ice import AgentConfig
+
+    bench = Bench(controlling=False, config=AgentConfig(components=(1, 2)), remotes=[HOST])
+    bench.receive(bench.answer(bench.requests[0]))
+    bench.answer_all(0.1, when=lambda s: s.destination == HOST)
+    bench.run(30.0)
+    bench.signal(TWO[1])
+    bench.run(0.1)
+    bench.receive(bench.request(use_candidate=True))
+    assert bench.pair(SRFLX).state is PairState.IN_PROGRESS
+    bench.run(9.5)
+    assert bench.agent.state is IceState.FAILED
+    assert bench.elapsed < 40.0
 
 
 def test_every_component_gets_its_own_nomination() -> None:

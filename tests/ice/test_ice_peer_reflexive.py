@@ -214,6 +214,28 @@ def test_direct_only_drops_a_selected_pair_once_it_turns_out_to_be_a_relay() -> 
     assert bench.agent.data_pair() is bench.pair()
 
 
+def test_direct_only_pairs_anew_what_the_nomination_put_aside() -> None:
+    other = (REMOTE[0], 6001)
+    bench = Bench(controlling=False, config=AgentConfig(direct_only=True), remotes=[REMOTE, other])
+    bench.receive(bench.request(use_candidate=True), UNKNOWN)
+    bench.run(0.02)
+    bench.receive(bench.answer(bench.requests[-1]), UNKNOWN)
+    assert bench.agent.check_list.find(LOCAL, other) is None  # it was frozen
+    bench.signal(remote_candidate(UNKNOWN, CandidateType.RELAY))
+    assert bench.agent.check_list.find(LOCAL, other) is not None
+
+
+def test_direct_only_stops_a_check_that_is_out_to_a_relay() -> None:
+    bench = Bench(controlling=False, config=AgentConfig(direct_only=True))
+    bench.receive(bench.request(), UNKNOWN)
+    (check,) = bench.requests
+    bench.signal(remote_candidate(UNKNOWN, CandidateType.RELAY))
+    bench.run(5.0)
+    assert len(bench.requests) == 1
+    bench.receive(bench.answer(check), UNKNOWN)
+    assert bench.agent.counters["responses_unmatched"] == 1
+
+
 def test_direct_only_that_lost_its_only_way_fails_in_the_end() -> None:
     config = AgentConfig(direct_only=True, give_up_after=8.0)
     bench = Bench(controlling=False, config=config)

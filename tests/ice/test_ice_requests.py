@@ -168,6 +168,13 @@ def test_an_ended_session_answers_nobody() -> None:
     assert bench.states[-1] == "closed"
 
 
+def test_what_was_not_sent_yet_is_not_sent_after_the_end() -> None:
+    bench = Bench()
+    bench.agent.receive_datagram(bench.request(), REMOTE, LOCAL, bench.now)
+    bench.agent.close(bench.now)
+    assert bench.agent.datagrams_to_send(bench.now) == []
+
+
 def test_checks_that_come_twice_are_answered_twice_and_count_as_one_pair() -> None:
     bench = Bench()
     data = bench.request()

@@ -99,6 +99,19 @@ def test_giving_way_while_a_nomination_is_out_leaves_the_nomination_to_the_peer(
     assert bench.agent.selected_pair() is bench.pair()
 
 
+def test_who_regains_control_can_nominate() -> None:
+    bench = Bench(remotes=[REMOTE])
+    bench.answer_all(0.1, when=lambda s: not s.nominates)
+    bench.run(0.15)
+    bench.receive(bench.request(controlling=True, tie_breaker=HIGHEST))
+    bench.run(1.0)
+    bench.receive(bench.request(controlling=False, tie_breaker=0))
+    bench.answer_all(0.1, when=lambda s: s.at >= bench.begun + 1.15)
+    bench.run(0.5)
+    assert bench.agent.controlling
+    assert bench.agent.state is IceState.COMPLETED
+
+
 def test_a_request_of_another_branch_does_not_touch_the_role() -> None:
     bench = Bench(remotes=[REMOTE])
     forked = bench.request(controlling=True, tie_breaker=HIGHEST, username=f"{OURS.ufrag}:forked")
