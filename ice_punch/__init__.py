@@ -17,7 +17,7 @@ _HOME = {
     "GatheringOptions": "ice_punch.net.gatherer",
     "IceConnection": "ice_punch.connection",
     "IceServer": "ice_punch.net.ice_server",
-    "Path": "ice_punch.connection",
+    "Path": "ice_punch.path",
     "PeerOptions": "ice_punch.peer",
     "connect": "ice_punch.peer",
     "listen": "ice_punch.peer",
@@ -50,7 +50,7 @@ _HOME = {
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel, ChannelStats
-    from ice_punch.connection import IceConnection, Path
+    from ice_punch.connection import IceConnection
     from ice_punch.errors import (
         AuthenticationRejected,
         ChannelClosed,
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     )
     from ice_punch.net.gatherer import GatheringOptions
     from ice_punch.net.ice_server import IceServer
+    from ice_punch.path import Path
     from ice_punch.peer import PeerOptions, connect, listen
 
 __all__ = [

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-from ice_punch.connection import RECEIVE_QUEUE, ConnectionEvent, IceConnection, Path
+from ice_punch.connection import ConnectionEvent, IceConnection
 from ice_punch.dtls import (
     DatagramReceived,
     DtlsCounters,
@@ -25,6 +24,8 @@ from ice_punch.errors import (
     IcePunchError,
 )
 from ice_punch.ice import IceState, StateChanged
+from ice_punch.inbox import RECEIVE_QUEUE, Inbox
+from ice_punch.path import Path
 from ice_punch.report import Report
 
 IN_FLIGHT = 0.2
@@ -93,10 +94,8 @@ class Channel:
         self._dtls = dtls
         self._on_closed: list[Callable[[], object]] = []
         self._loop = asyncio.get_running_loop()
-        self._receive_queue = receive_queue
-        self._received: deque[bytes] = deque()
-        self._reader: asyncio.Future[None] | None = None
-        self._sent = self._bytes_sent = self._got = self._bytes_got = self._dropped = 0
+        self._inbox = Inbox(receive_queue, self._raise_end)
+        self._sent = self._bytes_sent = self._got = self._bytes_got = 0
         self._malformed = 0
         self._end: IcePunchError | None = None
         self._told = False
@@ -156,7 +155,7 @@ class Channel:
             datagrams_received=self._got,
             bytes_sent=self._bytes_sent,
             bytes_received=self._bytes_got,
-            dropped_oldest=self._dropped,
+            dropped_oldest=self._inbox.dropped,
             dropped_strangers=counters["data_from_strangers"],
             dropped_malformed=malformed,
             rtt=None if path is None else path.rtt,
@@ -209,16 +208,7 @@ class Channel:
         Raises ChannelClosed once the channel is closed, by whichever side, and ConsentLost when
         the peer vanished; both only after everything received before is read.
         """
-        while not self._received:
-            self._raise_end()
-            if self._reader is not None:
-                raise RuntimeError("another task is in recv() already")
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        return self._received.popleft()
+        return await self._inbox.get()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Datagrams until the channel is closed. Raises ConsentLost when the peer vanished."""
@@ -234,15 +224,7 @@ class Channel:
             return
         self._got += 1
         self._bytes_got += len(data)
-        if len(self._received) >= self._receive_queue:
-            self._received.popleft()
-            self._dropped += 1
-        self._received.append(data)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        self._inbox.put(data)
 
     # -- DTLS ---------------------------------------------------------------------------------
 
@@ -302,7 +284,7 @@ class Channel:
         if not self._handshake.done():
             self._handshake.set_exception(error)
             self._handshake.exception()  # whoever waits gets it; nobody waiting is no fault
-        self._wake()
+        self._inbox.wake()
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close_below())
 
@@ -338,7 +320,7 @@ class Channel:
             if not self._handshake.done():
                 self._handshake.set_exception(self._end)
                 self._handshake.exception()
-            self._wake()
+            self._inbox.wake()
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close_below())
         await asyncio.shield(self._closing)

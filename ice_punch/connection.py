@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 
-from ice_punch.datagram import Address, format_address
+from ice_punch.driver import AgentDriver
 from ice_punch.errors import (
     ChannelClosed,
     ConsentLost,
@@ -29,7 +29,7 @@ from ice_punch.ice import (
     CandidatePair,
     CandidateType,
     Credentials,
-    DataReceived,
+    Event,
     FailureCause,
     IceState,
     LocalCandidateFound,
@@ -38,9 +38,11 @@ from ice_punch.ice import (
     StateChanged,
     resembles_stun,
 )
-from ice_punch.net.gatherer import Gatherer, GatheringOptions
+from ice_punch.inbox import RECEIVE_QUEUE, Inbox
+from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.mdns import resolve_mdns
+from ice_punch.path import Path, largest_datagram
 from ice_punch.report import Report
 from ice_punch.sdp import (
     Description,
@@ -51,14 +53,8 @@ from ice_punch.sdp import (
     parse_candidate,
 )
 
-RECEIVE_QUEUE = 1024
-"""Datagrams held for a slow reader; past that the oldest go."""
 DIRECT_ONLY_GIVE_UP = 8.0
 """Seconds. Without relays, what was silent for so long does not begin to answer."""
-PATH_MTU = 1280
-"""Bytes of an IP packet that every path carries (RFC 8200 section 5)."""
-RELAY_OVERHEAD = 4
-"""Bytes of a ChannelData header (RFC 8656 section 12.4)."""
 MAX_NAMES = 16
 """mDNS names of the peer's that are resolved."""
 EVENT_QUEUE = 1024
@@ -70,25 +66,6 @@ _FAILURES: dict[FailureCause | None, type[IcePunchError]] = {
     FailureCause.PEER_SILENT: PeerSilent,
     FailureCause.CONSENT_LOST: ConsentLost,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """The way datagrams take."""
-
-    kind: str
-    """``direct`` or ``relayed``."""
-    local: Address
-    """Our address as the peer sees it."""
-    remote: Address
-    local_type: str
-    remote_type: str
-    rtt: float | None
-    """Seconds, the latest measured round trip."""
-
-    def __str__(self) -> str:
-        rtt = "?" if self.rtt is None else f"{self.rtt * 1000:.0f}"
-        return f"{self.kind} {format_address(self.remote)} rtt {rtt} ms"
 
 
 @dataclass(slots=True)
@@ -148,25 +125,13 @@ class IceConnection:
             random=source,
             config=config,
         )
-        self._gatherer = Gatherer(
-            self._agent,
-            self._options,
-            on_datagram=self._on_datagram,
-            on_icmp_error=self._on_icmp_error,
-            on_change=self._pump,
+        self._inbox = Inbox(receive_queue, self._raise_failure)
+        self._driver = AgentDriver(
+            self._agent, self._options, on_data=self._inbox.put, on_event=self._on_event
         )
         self.timings = Timings()
-        self.dropped_oldest = 0
-        """Datagrams lost because nobody read them."""
-        self._receive_queue = receive_queue
-        self._received: deque[bytes] = deque()
-        self._on_data: Callable[[bytes], None] = self._queue_data
-        self._reader: asyncio.Future[None] | None = None
         self._valid = self._loop.create_future()
         self._failure: IcePunchError | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
-        self._pumping = False
         self._gathering: asyncio.Task[None] | None = None
         self._gathered: list[Candidate] = []
         self._gathered_more = asyncio.Event()
@@ -192,7 +157,7 @@ class IceConnection:
 
     async def _gather(self) -> None:
         try:
-            await self._gatherer.run()
+            await self._driver.gatherer.run()
         except IcePunchError as error:
             self._fail(error)
         except Exception as error:
@@ -287,7 +252,7 @@ class IceConnection:
             self.add_remote_candidate(candidate)
         if remote.end_of_candidates:
             self.add_remote_candidate(None)
-        self._pump()
+        self._driver.pump()
 
     @property
     def remote_description(self) -> Description | None:
@@ -311,7 +276,7 @@ class IceConnection:
             self._resolve_later(candidate)
         else:
             self._agent.add_remote_candidate(candidate, self._loop.time())
-        self._pump()
+        self._driver.pump()
 
     def _resolve_later(self, candidate: Candidate) -> None:
         # RFC 8840 section 4.4: a fragment repeats what was said before; a name is asked for once.
@@ -328,13 +293,13 @@ class IceConnection:
         ip = await resolve_mdns(candidate.host)
         if ip is not None and not self._closed:
             self._agent.add_remote_candidate(candidate.with_host(ip), self._loop.time())
-            self._pump()
+            self._driver.pump()
 
     def _resolved(self, task: asyncio.Task[None]) -> None:
         self._resolving.discard(task)
         if self._remote_ended and not self._resolving and not self._closed:
             self._agent.end_of_remote_candidates(self._loop.time())
-            self._pump()
+            self._driver.pump()
 
     # -- the session --------------------------------------------------------------------------
 
@@ -363,25 +328,27 @@ class IceConnection:
     def path(self) -> Path | None:
         """The way datagrams take now; None when there is none."""
         pair = self._agent.data_pair()
-        return None if pair is None else _path(pair)
+        return None if pair is None else Path.of(pair)
 
     @property
     def max_datagram_size(self) -> int:
         """Bytes: what every path of this kind carries without fragmentation."""
-        pair = self._agent.data_pair()
-        ip_header = 20 if pair is None or pair.remote.ip_version == 4 else 40
-        overhead = RELAY_OVERHEAD if pair is not None and pair.relayed else 0
-        return PATH_MTU - ip_header - 8 - overhead
+        return largest_datagram(self._agent.data_pair())
 
     @property
     def counters(self) -> Counter[str]:
         """What was received and dropped, by reason."""
         return self._agent.counters
 
+    @property
+    def dropped_oldest(self) -> int:
+        """Datagrams lost because nobody read them in time."""
+        return self._inbox.dropped
+
     def report(self) -> Report:
         """Everything known about the session: candidates, pairs, servers, and what was noticed."""
         report = self._agent.report()
-        return replace(report, servers=report.servers + tuple(self._gatherer.reports))
+        return replace(report, servers=report.servers + tuple(self._driver.gatherer.reports))
 
     def events(self) -> AsyncIterator[ConnectionEvent]:
         """State changes with their reasons, local candidates, and the selected pair, from this call
@@ -411,11 +378,9 @@ class IceConnection:
         """Send what a protocol above has made to fit; raises ChannelClosed or what ended the
         session."""
         pair = self._agent.data_pair()
-        path = None if pair is None else self._gatherer.paths.get(pair.base)
-        if pair is None or path is None:
+        if pair is None or not self._driver.send(data, pair):
             self._raise_failure()
             raise ChannelClosed("the connection is not established")
-        path.send(data, pair.remote.address)
 
     async def send(self, data: bytes) -> None:
         """``send_nowait``, and let other tasks run."""
@@ -425,87 +390,18 @@ class IceConnection:
     async def recv(self) -> bytes:
         """The next datagram. Raises ChannelClosed after close, or the error that ended the
         session, once everything received before is read."""
-        while not self._received:
-            self._raise_failure()
-            if self._reader is not None:
-                raise RuntimeError("another task is in recv() already")
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        return self._received.popleft()
+        return await self._inbox.get()
 
     def set_data_handler(self, handler: Callable[[bytes], None]) -> None:
         """Give every datagram to ``handler`` instead of ``recv``."""
-        self._on_data = handler
-        while self._received:
-            handler(self._received.popleft())
+        self._driver.on_data = handler
+        self._inbox.drain(handler)
 
-    def _queue_data(self, data: bytes) -> None:
-        if len(self._received) >= self._receive_queue:
-            self._received.popleft()
-            self.dropped_oldest += 1
-        self._received.append(data)
-        self._wake()
+    # -- what the agent tells -----------------------------------------------------------------
 
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    # -- the shell around the agent -----------------------------------------------------------
-
-    def _on_datagram(self, data: bytes, source: Address, local: Address) -> None:
-        if self._closed:
-            return
-        if not resembles_stun(data):
-            if self._agent.accepts_data(source, local):
-                self._agent.counters["data_received"] += 1
-                self._on_data(data)
-            else:
-                self._agent.counters["data_from_strangers"] += 1
-            return
-        self._agent.receive_datagram(data, source, local, self._loop.time())
-        self._pump()
-
-    def _on_icmp_error(self, local: Address, destination: Address) -> None:
-        self._agent.receive_icmp_error(local, destination, self._loop.time())
-        self._pump()
-
-    def _on_timer(self) -> None:
-        self._timer = self._timer_at = None
-        self._agent.handle_timer(self._loop.time())
-        self._pump()
-
-    def _pump(self) -> None:
-        """Carry out what the agent wants: datagrams, events, the next timer."""
-        if self._pumping:
-            return
-        self._pumping = True
-        try:
-            while True:
-                for data, local, destination in self._agent.datagrams_to_send(self._loop.time()):
-                    path = self._gatherer.paths.get(local)
-                    if path is not None:
-                        path.send(data, destination)
-                event = self._agent.next_event()
-                if event is None:
-                    break
-                self._on_event(event)
-        finally:
-            self._pumping = False
-        due = None if self._closed else self._agent.get_timer()
-        if due != self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = None if due is None else self._loop.call_at(due, self._on_timer)
-            self._timer_at = due
-
-    def _on_event(self, event: object) -> None:
-        if isinstance(event, DataReceived):
-            self._on_data(event.data)
-        elif isinstance(event, ServerQueryEnded):
-            self._gatherer.queries_changed()
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, ServerQueryEnded):
+            self._driver.gatherer.queries_changed()
         elif isinstance(event, LocalCandidateFound):
             if event.candidate.type is not CandidateType.PRFLX and not self._gathering_over:
                 self._gathered.append(event.candidate)
@@ -525,7 +421,7 @@ class IceConnection:
             if not self._valid.done():
                 self._valid.set_result(None)
         if event.state is IceState.COMPLETED:
-            self._gatherer.queries_changed()
+            self._driver.gatherer.queries_changed()
         if event.state is IceState.FAILED:
             self._fail(_FAILURES[event.cause](_sentence(event, self.report()), self.report()))
 
@@ -546,7 +442,7 @@ class IceConnection:
         if not self._valid.done():
             self._valid.set_exception(error)
             self._valid.exception()  # whoever waits gets it; nobody waiting is no fault
-        self._wake()
+        self._inbox.wake()
 
     def _raise_failure(self) -> None:
         """Raise what ended the session, if it has ended."""
@@ -565,18 +461,15 @@ class IceConnection:
 
     def _end(self) -> list[asyncio.Task[None]]:
         """Fall silent now; the tasks that have yet to stop."""
-        self._agent.close(self._loop.time())
-        self._pump()
+        self._driver.stop()
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         tasks = [*self._resolving, *([] if self._gathering is None else [self._gathering])]
         for task in tasks:
             task.cancel()
         if not self._valid.done():
             self._valid.set_exception(ChannelClosed("the connection is closed"))
             self._valid.exception()
-        self._wake()
+        self._inbox.wake()
         self._gathered_more.set()
         for queue in self._subscribers:
             queue.put_nowait(None)
@@ -584,7 +477,7 @@ class IceConnection:
 
     async def _free(self, tasks: list[asyncio.Task[None]]) -> None:
         stopping = [asyncio.wait(tasks, timeout=1.0)] if tasks else []
-        await asyncio.gather(self._gatherer.close(), *stopping)
+        await asyncio.gather(self._driver.gatherer.close(), *stopping)
 
     async def __aenter__(self) -> IceConnection:
         return self
@@ -598,18 +491,6 @@ async def _events_of(
 ) -> AsyncIterator[ConnectionEvent]:
     while (event := await queue.get()) is not None:
         yield event
-
-
-def _path(pair: CandidatePair) -> Path:
-    local = pair.mapped or pair.local
-    return Path(
-        kind="relayed" if pair.relayed else "direct",
-        local=local.address,
-        remote=pair.remote.address,
-        local_type=local.type.value,
-        remote_type=pair.remote.type.value,
-        rtt=pair.rtt,
-    )
 
 
 def _sentence(event: StateChanged, report: Report) -> str:

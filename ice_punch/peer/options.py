@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ice_punch.connection import RECEIVE_QUEUE, ConnectionEvent
+from ice_punch.connection import ConnectionEvent
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.ice import Candidate
+from ice_punch.inbox import RECEIVE_QUEUE
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
 

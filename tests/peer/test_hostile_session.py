@@ -48,11 +48,11 @@ class Attacker:
         assert peer.path is not None
         self.connection: IceConnection = victim.connection
         self.peer = peer.connection
-        self.local: Address = next(iter(victim.connection._gatherer.paths))
+        self.local: Address = next(iter(victim.connection._driver.gatherer.paths))
         self.peer_address: Address = victim.path.remote
 
     def from_peer(self, data: bytes) -> None:
-        self.connection._on_datagram(data, self.peer_address, self.local)
+        self.connection._driver._on_datagram(data, self.peer_address, self.local)
 
     def request(self) -> Message:
         ours = self.connection._agent.credentials
@@ -73,8 +73,8 @@ async def _still_works(a: Channel, b: Channel) -> None:
         await sender.send(b"genuine")
         async with asyncio.timeout(3):
             assert await receiver.recv() == b"genuine"
-    assert not a._received
-    assert not b._received
+    assert not a._inbox._datagrams
+    assert not b._inbox._datagrams
 
 
 def _mutations(seeds: list[bytes], count: int, rng: random.Random) -> Iterator[bytes]:
@@ -102,13 +102,13 @@ def _mutations(seeds: list[bytes], count: int, rng: random.Random) -> Iterator[b
 def _record_traffic(connection: IceConnection) -> list[bytes]:
     """Everything ``connection`` receives from now on."""
     seen: list[bytes] = []
-    original = connection._on_datagram
+    original = connection._driver._on_datagram
 
     def record(data: bytes, source: Address, local: Address) -> None:
         seen.append(data)
         original(data, source, local)
 
-    for path in connection._gatherer.paths.values():
+    for path in connection._driver.gatherer.paths.values():
         path.on_datagram = record  # type: ignore[attr-defined]
     return seen
 
@@ -188,7 +188,7 @@ def test_a_plain_session_delivers_what_the_peers_address_sends_and_no_stun() -> 
                 if not resembles_stun(data):
                     expected.append(data)
                 attacker.from_peer(data)
-                while a._received:
+                while a._inbox._datagrams:
                     assert await a.recv() == expected.pop(0)
             assert not expected
             await _still_works(a, b)
@@ -209,7 +209,7 @@ def test_replayed_records_and_checks_are_not_delivered_twice(options: PeerOption
             for _ in range(200):
                 for data in replayed:
                     attacker.from_peer(data)
-            assert not a._received
+            assert not a._inbox._datagrams
             await _still_works(a, b)
 
     asyncio.run(run())
@@ -284,7 +284,7 @@ def test_wrong_checks_from_the_peers_address_are_counted_and_have_no_effect(
                 if resembles_stun(datagram):
                     assert a.connection.counters.total() > before, datagram
             if not options.encrypt:
-                while a._received:  # a wrong cookie is no STUN
+                while a._inbox._datagrams:  # a wrong cookie is no STUN
                     assert (await a.recv())[4:8] != COOKIE
             assert a.connection.selected_pair is selected
             assert a.path is not None
@@ -301,7 +301,7 @@ def test_a_peer_that_floods_costs_the_oldest_datagrams_and_no_memory() -> None:
             attacker = Attacker(a, b)
             for number in range(5000):
                 attacker.from_peer(b"%d" % number)
-            assert len(a._received) == 16
+            assert len(a._inbox._datagrams) == 16
             assert a.stats.dropped_oldest == 4984
             assert await a.recv() == b"4984"
 
