@@ -1,4 +1,4 @@
-"""The documentation as tests see it: pages, fenced blocks, and the comments that say how to run them.
+"""The documentation as tests see it: pages, fenced blocks, and how to run them.
 
 A comment above a block, ``<!-- test: ... -->``, holds one or more of these, separated by commas:
 

@@ -1,4 +1,4 @@
-"""Where the blocks of a page are run: a server and two peers behind two kernel NATs, or this host."""
+"""Where the blocks of a page are run: hosts behind kernel NATs, or this host."""
 
 from __future__ import annotations
 
@@ -136,8 +136,7 @@ class World:
         assert block.shows is None or block.shows in terminal.said, terminal.said
 
     def serve(self) -> None:
-        """``ice-punch serve``, for pages that have one running from the start; it ends when the page
-        starts its own."""
+        """Start ``ice-punch serve``; it ends when the page starts its own."""
         start = self._starter("server")
         self._default_server = Terminal("ice-punch serve", start, self._directory, None)
         self._default_server.wait_until_ready()
