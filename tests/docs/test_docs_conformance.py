@@ -8,7 +8,6 @@ from collections import Counter
 from functools import cache
 from typing import NamedTuple
 
-import pytest
 from docs_pages import ROOT
 
 TEXT = (ROOT / "docs" / "conformance.md").read_text()
@@ -66,12 +65,12 @@ def test_the_counts_at_the_top_are_those_of_the_rows() -> None:
     assert tuple(map(int, told.groups())) == counted
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_a_row_shows_its_test_or_says_why_not(row: Row) -> None:
-    tests = TEST.findall(row.test)
-    assert len(tests) == row.test.count("`") // 2, row.test
-    assert tests or row.status != "done"
-    assert row.note or row.status == "done"
+def test_a_row_shows_its_test_or_says_why_not() -> None:
+    for row in ROWS:
+        tests = TEST.findall(row.test)
+        assert len(tests) == row.test.count("`") // 2, row
+        assert tests or row.status != "done", row
+        assert row.note or row.status == "done", row
 
 
 def test_all_tests_that_are_named_exist() -> None:
