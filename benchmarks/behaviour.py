@@ -5,6 +5,7 @@ Takes a bit more than two minutes, most of them spent waiting for a peer that ne
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import socket
@@ -159,6 +160,9 @@ def run(probe: Probe) -> dict[str, str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     need_namespaces()
     print(where())
     print()

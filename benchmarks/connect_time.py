@@ -45,11 +45,13 @@ def skews(r: float) -> tuple[float, ...]:
     return (0.0, 0.5 * r, 1.5 * r, 600.0)
 
 
-def ideal(r: float, s: float) -> float:
-    """When both sides can have an answer at the earliest, in the unit of r and s.
+def bound(r: float, s: float) -> float:
+    """When checks without pacing would have both sides connected, in the unit of r and s.
 
-    While the first check of the side that starts first finds the other's NAT open, one round trip
-    after the second start; else the second's check has to trigger another one of the first's.
+    While the first check of the side that starts first still finds the other's NAT open, one round
+    trip after the second start; beyond that the second's check has to trigger another one of the
+    first's (RFC 8445 section 7.3.1.4). A repetition that happens to be under way at the right
+    moment can be sooner.
     """
     return s + r if s < r / 2 else s + 1.5 * r
 
@@ -93,7 +95,7 @@ def row(r: float, s: float, outcomes: dict[str, list[Outcome]]) -> list[str]:
     cells = [
         f"{r:g}",
         f"{s:g}",
-        f"{ideal(r, s):.0f}",
+        f"{bound(r, s):.0f}",
         f"{connected['ice-punch']:.0f}",
         f"{min(spread)}-{max(spread)}",
         f"{statistics.median(o.nominated * 1000 for o in ours):.0f}",
@@ -141,7 +143,7 @@ def main() -> None:
                 kinds = {o.kinds for several in outcomes.values() for o in several}
                 assert kinds == {("direct", "direct")}, kinds
                 rows.append(row(r, s, outcomes))
-    head = ["r", "s", "ideal", "ice-punch", "range", "nominated", "aioice", "range", "ratio"]
+    head = ["r", "s", "bound", "ice-punch", "range", "nominated", "aioice", "range", "ratio"]
     print(table([*head, *cases[2:]], rows))
 
 

@@ -9,7 +9,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 
 from aioice import stun as theirs
 from harness import interleaved, table, where
@@ -92,9 +91,9 @@ WORK: dict[str, dict[str, Callable[[], object]]] = {
 }
 
 
-def cpu_time(stacks: dict[str, Callable[[], object]], stack: str, calls: int = BATCH) -> float:
+def cpu_time(name: str, stack: str, calls: int = BATCH) -> float:
     """Seconds of CPU for one call."""
-    work = stacks[stack]
+    work = WORK[name][stack]
     began = time.process_time_ns()
     for _ in range(calls):
         work()
@@ -107,12 +106,14 @@ def main() -> None:
     arguments = parser.parse_args()
     print(where())
     print(f"\nµs of CPU, median of {arguments.rounds} rounds of {BATCH} calls, in turn\n")
+    cases = {f"{stack}: {name}": (name, stack) for name in WORK for stack in WORK[name]}
+    times = interleaved(list(cases), arguments.rounds, lambda case: cpu_time(*cases[case]))
     rows = []
-    for name, stacks in WORK.items():
-        times = interleaved(list(stacks), arguments.rounds, partial(cpu_time, stacks))
-        medians = {stack: statistics.median(seconds) * 1e6 for stack, seconds in times.items()}
-        ratio = medians["aioice"] / medians["ice-punch"]
-        rows.append([name, *(f"{m:.1f}" for m in medians.values()), f"{ratio:.1f}"])
+    for name in WORK:
+        ours, other = (
+            statistics.median(times[f"{stack}: {name}"]) * 1e6 for stack in ("ice-punch", "aioice")
+        )
+        rows.append([name, f"{ours:.1f}", f"{other:.1f}", f"{other / ours:.1f}"])
     print(table(["", "ice-punch", "aioice", "ratio"], rows))
 
 
