@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_a_block_that_is_not_run_says_why(page: Page) -> None:
         assert block.language, f"{page.name}, line {block.line}: a block without a language"
         assert block.skipped is None or len(block.skipped.split()) > 3, (page.name, block.line)
         if block.language == "python":
-            compile(block.text, page.name, "exec", flags=0x2000)  # top-level await
+            compile(block.text, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_make_targets_exist_and_the_demo_works() -> None:
