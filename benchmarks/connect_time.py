@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from harness import STUN, Ground, Relay, interleaved, need_namespaces, table, where
+from harness import STUN, Ground, Relay, at_least_one, interleaved, need_namespaces, table, where
 
 from ice_punch.lab.netns import KernelInternet
 
@@ -112,7 +112,7 @@ def row(r: float, s: float, outcomes: dict[str, list[Outcome]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rtt", type=float, nargs="+", default=ROUND_TRIPS, metavar="MS")
-    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--runs", type=at_least_one, default=RUNS)
     parser.add_argument("--mixed", action="store_true", help="also one stack against the other")
     parser.add_argument(
         "--first",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from harness import STUN, Ground, interleaved, need_namespaces, table, where
+from harness import STUN, Ground, at_least_one, interleaved, need_namespaces, table, where
 
 from ice_punch.lab.netns import KernelInternet
 
@@ -61,7 +61,7 @@ def row(stack: str, servers: str, answers: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--runs", type=at_least_one, default=RUNS)
     arguments = parser.parse_args()
     need_namespaces()
     print(where())

@@ -60,6 +60,14 @@ def need_namespaces(*, delay: bool = True) -> None:
         raise SystemExit(f"{Path(sys.argv[0]).name}: {reason}")
 
 
+def at_least_one(text: str) -> int:
+    """For argparse: how often to repeat something."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns, the first to the left and the others to the right."""
     lines = [head, *rows]

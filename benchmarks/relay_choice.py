@@ -13,7 +13,7 @@ from collections import Counter
 from functools import partial
 
 from connect_time import CASES, Outcome, bound, meet
-from harness import Ground, interleaved, need_namespaces, table, where
+from harness import Ground, at_least_one, interleaved, need_namespaces, table, where
 
 from ice_punch.lab.netns import KernelInternet
 
@@ -31,7 +31,7 @@ def row(case: str, s: float, outcomes: list[Outcome]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--runs", type=at_least_one, default=RUNS)
     arguments = parser.parse_args()
     need_namespaces()
     if shutil.which("turnserver") is None:

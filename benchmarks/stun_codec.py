@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from aioice import stun as theirs
-from harness import interleaved, table, where
+from harness import at_least_one, interleaved, table, where
 
 from ice_punch.ice.binding import Credentials, check_request, success_response
 from ice_punch.stun import USERNAME, parse_message, short_term_key
@@ -102,7 +102,7 @@ def cpu_time(name: str, stack: str, calls: int = BATCH) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=at_least_one, default=ROUNDS)
     arguments = parser.parse_args()
     print(where())
     print(f"\nµs of CPU, median of {arguments.rounds} rounds of {BATCH} calls, in turn\n")
