@@ -62,8 +62,6 @@ class Conclusion:
         pair.nominated = True
         session.nominating.pop(pair.component, None)
         before = session.selected.get(pair.component)
-        if before is pair:
-            return
         if before is not None and before.valid_priority >= pair.valid_priority:
             return
         session.selected[pair.component] = pair

@@ -71,6 +71,12 @@ def test_an_answer_without_a_mapped_address_fails_the_pair() -> None:
     assert bench.agent.counters["responses_unusable"] == 1
 
 
+def test_an_answer_with_an_unknown_required_attribute_fails_the_pair() -> None:
+    bench = Bench(remotes=[REMOTE])
+    bench.receive(bench.answer_with_unknown_attribute(bench.requests[0]))
+    assert bench.pair().state is PairState.FAILED
+
+
 @pytest.mark.parametrize("code", [None, 400, 487])
 def test_an_answer_with_the_wrong_password_never_happened(code: int | None) -> None:
     bench = Bench(remotes=[REMOTE])

@@ -160,6 +160,13 @@ def test_an_error_response_renews_nothing_and_ends_nothing(code: int) -> None:
     assert bench.agent.state is IceState.FAILED
 
 
+def test_an_answer_with_an_unknown_required_attribute_renews_nothing() -> None:
+    bench = completed_bench()
+    bench.responder = lambda s: bench.receive(bench.answer_with_unknown_attribute(s))
+    bench.run(31.0)
+    assert bench.agent.state is IceState.FAILED
+
+
 def test_requests_and_data_of_the_peer_renew_nothing() -> None:
     bench = completed_bench()
     for _ in range(30):

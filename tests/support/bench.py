@@ -234,6 +234,14 @@ class Bench:
             response.add(ERROR_CODE, ErrorCode(code, "because"))
         return response.to_bytes(key=key)
 
+    def answer_with_unknown_attribute(self, sent: Sent) -> bytes:
+        """A success that demands comprehension of what nobody knows (RFC 8489 section 6.3.3)."""
+        response = response_to(sent.message, MessageClass.SUCCESS)
+        response.add(XOR_MAPPED_ADDRESS, sent.local)
+        data = response.to_bytes(fingerprint=False) + b"\x7f\xfe\0\0"
+        data = data[:2] + (len(data) - 20).to_bytes(2, "big") + data[4:]
+        return parse_message(data).to_bytes(key=PEER.key)
+
     def answer_all(
         self, rtt: float = 0.1, *, when: Callable[[Sent], bool] = lambda _: True
     ) -> None:
