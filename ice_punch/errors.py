@@ -53,7 +53,8 @@ class ServerUnreachable(IcePunchError):
 
 
 class NoRoute(IcePunchError):
-    """Both sides spoke, and no candidate pair works (RFC 8445 section 8.1.2, 8863)."""
+    """The peer spoke, to us or through signaling, and no candidate pair works (RFC 8445 section
+    8.1.2, RFC 8863)."""
 
 
 class PeerSilent(IcePunchError):

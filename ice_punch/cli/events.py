@@ -9,8 +9,8 @@ from ice_punch.datagram import format_address
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel
-    from ice_punch.path import Path
     from ice_punch.ice import Candidate
+    from ice_punch.path import Path
     from ice_punch.peer import PeerEvent
     from ice_punch.report import PairReport, Report
 

@@ -89,9 +89,12 @@ class Conclusion:
         give_up = session.config.give_up_after
         if give_up is None or session.started_at is None:
             return None
-        if session.remote_ended and self._mapping_varies() and session.remote.mapping_varies():
+        if session.remote_ended and self._hopeless():
             give_up = min(give_up, HOPELESS_GIVE_UP)
         return max(session.last_sign_at, session.started_at) + give_up
+
+    def _hopeless(self) -> bool:
+        return self._mapping_varies() and self._session.remote.mapping_varies()
 
     def consider_failure(self, now: float) -> None:
         """RFC 8863: a check list does not fail before the patience is over, whatever happened on
@@ -110,7 +113,8 @@ class Conclusion:
             return
         tried = len(session.check_list)
         waited = now - session.started_at
-        if session.peer_heard or session.remote_ended:
+        nothing_fits = session.remote_ended and not tried
+        if session.peer_heard or session.config.direct_only or nothing_fits or self._hopeless():
             reason = f"none of {tried} candidate pairs works after {waited:.1f} s"
             session.set_state(IceState.FAILED, reason, FailureCause.NO_ROUTE)
         else:

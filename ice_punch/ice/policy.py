@@ -18,15 +18,19 @@ class NominationPolicy(Protocol):
         ...
 
 
+UNKNOWN_RTT = 0.5
+"""Seconds, for a pair whose only check was sent twice: the answer, or the first, took its time."""
+
+
 class PatientPolicy:
     """Nominates the best valid pair once no better one can still win.
 
-    A better pair that is undecided is waited for no longer than three round trips of the valid
-    pair, plus its place in the pacing: where packets flow at all, a peer's check and our triggered
-    check need one and a half. Candidate types never hold nomination back.
+    A better pair that is undecided is waited for no longer than one and a half round trips of the
+    valid pair, plus its place in the pacing: what opens two NATs is the peer's check and our
+    triggered one, and they need no more. Candidate types never hold nomination back.
     """
 
-    def __init__(self, *, round_trips: float = 3.0, shortest: float = 0.05, longest: float = 1.0):
+    def __init__(self, *, round_trips: float = 1.5, shortest: float = 0.05, longest: float = 1.0):
         self.round_trips = round_trips
         self.shortest = shortest
         self.longest = longest
@@ -46,7 +50,7 @@ class PatientPolicy:
         if not better:
             return best, None
         since = min(p.valid_since for p in valid if p.valid_since is not None)
-        rtt = best.rtt if best.rtt is not None else 0.1
+        rtt = best.rtt if best.rtt is not None else UNKNOWN_RTT
         untried = sum(1 for p in better if p.state is not PairState.IN_PROGRESS)
         patience = min(max(self.round_trips * rtt, self.shortest) + untried * ta, self.longest)
         if now >= since + patience:

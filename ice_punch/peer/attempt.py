@@ -20,7 +20,7 @@ from ice_punch.errors import (
     SignalingFailed,
     WrongSecret,
 )
-from ice_punch.ice import Candidate
+from ice_punch.ice import Candidate, IceState
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingChanged
 from ice_punch.peer.post import Candidates, Goodbye, Offer, Post
@@ -112,7 +112,7 @@ class Attempt:
         self._connection.set_remote_description(remote)
         for fragment in self._early_fragments:
             self._take_fragment(fragment, remote)
-        await self._connection.connect()
+        await self._reach()
         self.channel = Channel(
             self._connection,
             self._dtls(remote),
@@ -122,6 +122,15 @@ class Attempt:
         await self.channel.open(signaling_time)
         self._opened = True
         return self.channel
+
+    async def _reach(self) -> None:
+        try:
+            await self._connection.connect()
+        except PeerSilent as error:
+            if self._connection.state is not IceState.FAILED:
+                raise
+            # It was not silent in signaling: there is no way to it.
+            raise NoRoute(str(error), error.report) from None
 
     async def _describe(self, kind: Kind) -> None:
         certificate = self._certificate
