@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 
-from ice_punch.driver import AgentDriver
+from ice_punch.driver import AgentDriver, common_pacer
 from ice_punch.errors import (
     ChannelClosed,
     ConsentLost,
@@ -33,6 +33,7 @@ from ice_punch.ice import (
     FailureCause,
     IceState,
     LocalCandidateFound,
+    Pacer,
     SelectedPairChanged,
     ServerQueryEnded,
     StateChanged,
@@ -124,6 +125,7 @@ class IceConnection:
             credentials=Credentials(make_ufrag(source), make_pwd(source)),
             random=source,
             config=config,
+            pacer=Pacer(config.ta, common=common_pacer()),
         )
         self._inbox = Inbox(receive_queue, self._raise_failure)
         self._driver = AgentDriver(
@@ -420,7 +422,7 @@ class IceConnection:
                 self._note_gathering_time()
             if not self._valid.done():
                 self._valid.set_result(None)
-        if event.state is IceState.COMPLETED:
+        if event.state in (IceState.COMPLETED, IceState.FAILED):
             self._driver.gatherer.queries_changed()
         if event.state is IceState.FAILED:
             self._fail(_FAILURES[event.cause](_sentence(event, self.report()), self.report()))
@@ -499,7 +501,7 @@ def _sentence(event: StateChanged, report: Report) -> str:
     notes += [
         f"{server.uri} is {server.outcome}" + (f" ({server.detail})" if server.detail else "")
         for server in report.servers
-        if server.outcome != "ok"
+        if server.outcome not in ("ok", "pending")
     ]
     if event.cause is FailureCause.NO_ROUTE and not any(
         "relay" in line for line in report.local_candidates + report.remote_candidates

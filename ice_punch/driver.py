@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 
 from ice_punch.datagram import Address
-from ice_punch.ice import Agent, CandidatePair, DataReceived, Event, resembles_stun
+from ice_punch.ice import (
+    MINIMUM_TA,
+    Agent,
+    CandidatePair,
+    DataReceived,
+    Event,
+    Pacer,
+    resembles_stun,
+)
 from ice_punch.net.gatherer import Gatherer, GatheringOptions
+
+_common_pacers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pacer]
+_common_pacers = weakref.WeakKeyDictionary()
+
+
+def common_pacer() -> Pacer:
+    """The pacer that all agents of an event loop share: no more than one new transaction every
+    5 ms over all of them (RFC 8445 section 14.2)."""
+    return _common_pacers.setdefault(asyncio.get_running_loop(), Pacer(MINIMUM_TA))
 
 
 class AgentDriver:
@@ -56,17 +74,19 @@ class AgentDriver:
         self._pumping = True
         try:
             while True:
-                for data, local, destination in self.agent.datagrams_to_send(self.now()):
+                # RFC 8838 section 10: a candidate is told of before its first check leaves.
+                while (event := self.agent.next_event()) is not None:
+                    if isinstance(event, DataReceived):
+                        self.on_data(event.data)
+                    else:
+                        self._on_event(event)
+                transmits = self.agent.datagrams_to_send(self.now())
+                if not transmits:
+                    break
+                for data, local, destination in transmits:
                     path = self.gatherer.paths.get(local)
                     if path is not None:
                         path.send(data, destination)
-                event = self.agent.next_event()
-                if event is None:
-                    break
-                if isinstance(event, DataReceived):
-                    self.on_data(event.data)
-                else:
-                    self._on_event(event)
         finally:
             self._pumping = False
         due = None if self._stopped else self.agent.get_timer()

@@ -11,7 +11,8 @@ class ServerReport:
 
     uri: str
     outcome: str
-    """``ok``, ``silent``, ``unreachable``, ``rejected`` or ``unresolved``."""
+    """``ok``, ``pending``, ``silent``, ``unreachable``, ``unresolved``, ``rejected`` or
+    ``denied``."""
     detail: str = ""
 
 

@@ -13,12 +13,13 @@ from ice_punch.ice.events import (
     ServerQueryEnded,
     StateChanged,
 )
-from ice_punch.ice.pacer import Pacer
+from ice_punch.ice.pacer import MINIMUM_TA, Pacer
 from ice_punch.ice.pair import CandidatePair, PairState
 from ice_punch.ice.policy import NominationPolicy, PatientPolicy
 from ice_punch.ice.session import AgentConfig
 
 __all__ = [
+    "MINIMUM_TA",
     "Agent",
     "AgentConfig",
     "Candidate",

@@ -156,7 +156,7 @@ class Agent:
             local_candidates=tuple(map(str, session.local.all)),
             remote_candidates=tuple(map(str, session.remote.all)),
             pairs=tuple(pair.report() for pair in session.check_list),
-            servers=tuple(self._server_reports),
+            servers=(*self._server_reports, *self._queries.unanswered()),
             notes=tuple(notes),
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ice_punch.datagram import Address, RandomSource, Transmit
 from ice_punch.ice.candidate import is_usable_address
+from ice_punch.report import ServerReport
 from ice_punch.stun import (
     SOFTWARE,
     ClientTransaction,
@@ -80,6 +81,14 @@ class ServerQueries:
     def busy(self) -> bool:
         """Whether any query has yet to end for the first time."""
         return any(not query.reported for query in self.all)
+
+    def unanswered(self) -> list[ServerReport]:
+        """The queries that are still out: ``silent`` once asked three times, else ``pending``."""
+        return [
+            ServerReport(query.server, "silent" if query.transaction.sends >= 3 else "pending")
+            for query in self.all
+            if not query.reported and query.transaction is not None
+        ]
 
     def mapping_varies(self) -> bool:
         """Whether one base was seen at different addresses by different servers."""

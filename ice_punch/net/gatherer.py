@@ -34,7 +34,7 @@ from ice_punch.report import ServerReport
 if TYPE_CHECKING:
     from ice_punch.net.relay import Relay
 
-RELAY_PREFERENCE = {"udp": 65535, "tcp": 49151, "tls": 32767}
+RELAY_PREFERENCE = {"udp": 32767, "tcp": 16383, "tls": 8191}
 """Local preferences: the nearer a relay's own transport is to datagrams, the better."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -305,3 +306,18 @@ def _dead_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+def test_a_server_that_does_not_answer_is_reported_as_silent() -> None:
+    async def run() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            server = f"stun:127.0.0.1:{silent.getsockname()[1]}"
+            options = replace(GATHERING, timeout=1.7)
+            async with IceConnection(options=options, ice_servers=[server]) as connection:
+                async for _ in connection.gather():
+                    pass
+                (report,) = connection.report().servers
+                assert (report.uri, report.outcome) == (server, "silent")
+
+    asyncio.run(run())
