@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ice_punch.lab.demo_events import TIMINGS, Event, PeerStory, milliseconds, text
 
@@ -42,7 +43,8 @@ def _print_candidates(console: Console, stories: Iterable[PeerStory]) -> None:
     table.columns[-1].justify = "right"
     for story in stories:
         for candidate in story.local_candidates:
-            table.add_row(
+            _add(
+                table,
                 story.name,
                 text(candidate.get("type")),
                 text(candidate.get("address")),
@@ -71,7 +73,8 @@ def _print_checks(console: Console, stories: Iterable[PeerStory]) -> None:
             column.justify = "right"
         for pair in story.pairs:
             nominated = " *" if pair.get("nominated") else ""
-            table.add_row(
+            _add(
+                table,
                 _endpoint(pair, "local"),
                 _endpoint(pair, "remote"),
                 text(pair.get("state")) + nominated,
@@ -96,7 +99,7 @@ def _print_paths(console: Console, stories: Sequence[PeerStory]) -> None:
         ("cipher", lambda story: text(story.dtls.get("cipher"))),
     ]
     for name, value in rows:
-        table.add_row(name, *map(value, stories))
+        _add(table, name, *map(value, stories))
     _print(console, table)
 
 
@@ -105,14 +108,15 @@ def _print_times(console: Console, stories: Iterable[PeerStory]) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for story in stories:
-        table.add_row(story.name, *(milliseconds(story.timings.get(t)) for t in TIMINGS))
+        _add(table, story.name, *(milliseconds(story.timings.get(t)) for t in TIMINGS))
     _print(console, table)
 
 
 def _print_messages(console: Console, exchanges: Iterable[Exchange]) -> None:
     table = _table("Messages", "from", "to", "message", "arrived", "after")
     for exchange in exchanges:
-        table.add_row(
+        _add(
+            table,
             exchange.sender,
             exchange.receiver,
             exchange.message,
@@ -142,6 +146,11 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    # An IPv6 address in brackets would pass for markup.
+    table.add_row(*map(Text, cells))
 
 
 def _print(console: Console, table: Table) -> None:

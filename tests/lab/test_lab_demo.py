@@ -19,6 +19,7 @@ from ice_punch.lab import demo as demo_module
 from ice_punch.lab import namespaces, netns
 from ice_punch.lab.demo import run_demo
 from ice_punch.lab.demo_events import PeerStory, milliseconds, parse_event, text
+from ice_punch.lab.demo_tables import print_story
 from support.netns import ROOT, needs_netns
 
 FAKE = [sys.executable, str(Path(__file__).parents[1] / "support" / "fake_ice_punch.py")]
@@ -123,6 +124,23 @@ def test_a_program_that_cannot_run_is_a_failure(monkeypatch: pytest.MonkeyPatch)
     assert run_demo(console, program=[sys.executable, "-c", "raise SystemExit('no such command')"])
     assert isinstance(console.file, io.StringIO)
     assert "Failed. server: no such command" in console.file.getvalue()
+
+
+def test_ipv6_addresses_are_shown_whole() -> None:
+    story = PeerStory("a")
+    address = "[2001:db8::1]:50000"
+    story.feed(
+        json.dumps(
+            {"event": "candidate", "side": "local", "type": "host", "address": address}
+            | {"base": address, "priority": 1}
+        )
+    )
+    console = Console(file=io.StringIO(), width=100)
+    print_story(console, [story], [])
+    assert isinstance(console.file, io.StringIO)
+    assert ["a", "host", address, address, "1"] in map(
+        str.split, console.file.getvalue().splitlines()
+    )
 
 
 INTERRUPTED = f"""
