@@ -275,7 +275,9 @@ class IceConnection:
             if not self._resolving:
                 self._agent.end_of_remote_candidates(self._loop.time())
         elif candidate.is_mdns:
-            self._resolve_later(candidate)
+            # draft-ietf-mmusic-mdns-ice-candidates section 3.2: relay-only ignores names of a LAN.
+            if not self._options.relay_only:
+                self._resolve_later(candidate)
         else:
             self._agent.add_remote_candidate(candidate, self._loop.time())
         self._driver.pump()

@@ -81,6 +81,9 @@ class IceServer:
         transport = "tcp" if scheme in ("stuns", "turns") else "udp"
         if question:
             transport = _parse_query(scheme, query)
+        if scheme == "stuns" and _is_ip(host):
+            # RFC 8489 section 8.1: there is no name to hold the server's certificate against.
+            raise InvalidConfiguration("a stuns URI names its server, an IP address is no name")
         relays = scheme in ("turn", "turns")
         return cls(
             scheme,
@@ -145,6 +148,14 @@ def parse_server_argument(text: str) -> IceServer:
         text = f"[{text}]"
     host, port = _split_host_port(text, "")
     return IceServer("stun", host, DEFAULT_PORT["stun"] if port is None else port, "udp")
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse_query(scheme: str, query: str) -> str:

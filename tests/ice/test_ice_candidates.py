@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ice_punch.datagram import Address, Transmit
-from ice_punch.ice import Candidate, CandidateType, LocalCandidateFound, ServerQueryEnded
+from ice_punch.ice import (
+    AgentConfig,
+    Candidate,
+    CandidateType,
+    LocalCandidateFound,
+    ServerQueryEnded,
+)
 from ice_punch.ice.candidate import (
     MAX_PRIORITY,
     TYPE_PREFERENCE,
@@ -317,3 +323,15 @@ def test_once_ice_is_done_no_server_is_asked_any_more() -> None:
     bench.run(60.0)
     assert {s.destination for s in bench.requests} == {("198.51.100.1", 6000)}
     assert not bench.agent.queries_busy
+
+
+def test_the_rto_of_gathering_grows_with_the_number_of_queries() -> None:
+    # RFC 8445 section 14.3: MAX(500 ms, Ta * N)
+    bench = Bench(meet=False, config=AgentConfig(ta=0.05))
+    for number in range(20):
+        bench.agent.query_server(f"stun:{number}", ("203.0.113.7", 3000 + number), LOCAL, bench.now)
+    bench.run(1.4)
+    second = [s.at - bench.begun for s in bench.sent if s.destination[1] == 3001]
+    assert second == pytest.approx([0.05, 0.05 + 20 * 0.05])
+    last = [s.at - bench.begun for s in bench.sent if s.destination[1] == 3019]
+    assert last[0] == pytest.approx(0.95)

@@ -185,3 +185,22 @@ def test_checks_that_come_twice_are_answered_twice_and_count_as_one_pair() -> No
     assert len(bench.agent.check_list) == len(bench.requests) == 1
     bench.run(0.02)
     assert len(bench.requests) == 2  # each triggers, RFC 8445 section 7.3.1.4
+
+
+def test_no_response_carries_a_user_name() -> None:
+    # RFC 8489 section 9.1.3
+    bench = Bench()
+    bench.receive(bench.request())
+    bench.receive(bench.request(key=b"a wrong password"))
+    kinds = {s.message.message_class for s in bench.responses}
+    assert kinds == {MessageClass.SUCCESS, MessageClass.ERROR}
+    assert all(s.message.get(USERNAME) is None for s in bench.responses)
+
+
+def test_every_message_of_a_check_fits_the_smallest_datagram() -> None:
+    # RFC 8489 section 6.1: 576 bytes with IPv4 and UDP headers where the path MTU is not known
+    bench = Bench(remotes=[REMOTE])
+    bench.receive(bench.request())
+    bench.run(1.0)
+    assert bench.sent
+    assert max(len(s.data) for s in bench.sent) <= 576 - 28

@@ -80,6 +80,8 @@ def test_uris_of_the_grammar_are_read(uri, expected):
         ("turn:example.org?proto=udp", "transport"),
         ("turn:example.org?", "transport"),
         ("turns:example.org?transport=udp", "DTLS"),
+        ("stuns:192.0.2.1", "names its server"),
+        ("stuns:[2001:db8::1]:5349", "names its server"),
     ],
 )
 def test_everything_else_is_refused_in_one_line(uri, says):

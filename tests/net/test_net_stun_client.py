@@ -133,7 +133,7 @@ def test_dead_servers_cost_their_own_row_and_no_more_than_the_timeout(monkeypatc
                     parse_server_argument("no-such-name.invalid"),
                     server_at(silent.getsockname()[:2]),
                     server_at(refusing),
-                    IceServer.parse("stuns:127.0.0.1"),
+                    IceServer.parse("stuns:localhost"),
                     server_at(alive.addresses[0]),
                 ]
                 order, errors = [], {}

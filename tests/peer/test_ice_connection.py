@@ -16,6 +16,7 @@ from ice_punch import (
     GatheringFailed,
     GatheringOptions,
     IceConnection,
+    IceServer,
     InterfaceNotFound,
     InvalidConfiguration,
     InvalidDescription,
@@ -23,6 +24,7 @@ from ice_punch import (
     PortRangeExhausted,
 )
 from ice_punch.ice import AgentConfig, IceState, StateChanged
+from support.coturn import Coturn
 from support.loopback import GATHERING, LOOPBACK, connected_pair
 
 STUN_HEADER = bytes.fromhex("000100002112a442") + bytes(12)
@@ -321,3 +323,53 @@ def test_a_server_that_does_not_answer_is_reported_as_silent() -> None:
                 assert (report.uri, report.outcome) == (server, "silent")
 
     asyncio.run(run())
+
+
+def test_all_connections_of_a_loop_share_one_pacer() -> None:
+    # RFC 8445 section 14.2: the 5 ms hold over all agents of an implementation.
+    async def run() -> None:
+        async with IceConnection(options=GATHERING) as a, IceConnection(options=GATHERING) as b:
+            now = asyncio.get_running_loop().time()
+            slot = a._agent.pacer.reserve(now)
+            assert b._agent.pacer.next_at >= slot + 0.005
+
+    asyncio.run(run())
+
+
+def test_relay_only_asks_for_no_name_of_the_local_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    async def resolve(name: str) -> None:
+        asked.append(name)
+
+    monkeypatch.setattr("ice_punch.connection.resolve_mdns", resolve)
+    line = "candidate:1 1 udp 2130706431 8c1d5b0e-1111-4222-8333-444455556666.local 5000 typ host"
+
+    async def run(options: GatheringOptions) -> None:
+        async with IceConnection(options=options) as connection:
+            connection.add_remote_candidate(line)
+            await asyncio.sleep(0)
+
+    asyncio.run(run(replace(GATHERING, relay_only=True)))
+    assert asked == []
+    asyncio.run(run(GATHERING))
+    assert asked == ["8c1d5b0e-1111-4222-8333-444455556666.local"]
+
+
+def test_a_turn_server_that_denies_a_relay_is_still_asked_for_an_address() -> None:
+    # RFC 8445 section 5.1.1.2
+    async def run() -> list[str]:
+        with Coturn(options=["--user-quota=1"]) as coturn:
+            server = IceServer.parse(coturn.uri(), "robot", "correct horse")
+            options = replace(GATHERING, ice_servers=(server,))
+            async with IceConnection(options=options) as first:
+                async for _ in first.gather():
+                    pass
+                async with IceConnection(options=options) as second:
+                    async for _ in second.gather():
+                        pass
+                    return [report.outcome for report in second.report().servers]
+
+    assert sorted(asyncio.run(run())) == ["denied", "ok"]

@@ -270,3 +270,19 @@ def test_the_secret_is_in_no_representation_and_no_log(caplog: pytest.LogCapture
             return secret
 
     assert asyncio.run(run()) not in caplog.text
+
+
+def test_both_sides_say_when_their_candidates_have_ended() -> None:
+    # RFC 8838 section 13
+    async def run() -> None:
+        async with signaling() as url, ice_punch.listen(url, OPTIONS) as listener:
+            accepting = asyncio.ensure_future(_accept(listener))
+            async with ice_punch.connect(listener.link, OPTIONS) as channel:
+                other = await accepting
+                async with asyncio.timeout(5):
+                    for one in (channel, other):
+                        while not one.connection._agent._session.remote_ended:
+                            await asyncio.sleep(0.01)
+                await other.close()
+
+    asyncio.run(run())
