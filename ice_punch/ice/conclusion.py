@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ice_punch.datagram import format_address
+from ice_punch.ice.candidate import CandidateType
 from ice_punch.ice.events import FailureCause, IceState, SelectedPairChanged
 from ice_punch.ice.pair import CandidatePair, PairState
 from ice_punch.ice.policy import NominationPolicy
@@ -13,7 +14,9 @@ from ice_punch.ice.session import Session
 _UNDECIDED = (PairState.FROZEN, PairState.WAITING, PairState.IN_PROGRESS)
 
 HOPELESS_GIVE_UP = 3.0
-"""Seconds, in place of ``give_up_after``, when both NATs are known to map by destination."""
+"""Seconds without a sign of the peer, when both NATs are known to map by destination."""
+HOPELESS_GIVE_UP_RELAYED = 12.0
+"""The same where a relay may still come: longer than gathering takes."""
 
 
 class Conclusion:
@@ -87,14 +90,24 @@ class Conclusion:
     def _give_up_at(self) -> float | None:
         session = self._session
         give_up = session.config.give_up_after
+        if session.remote_ended and self._hopeless():
+            quick = HOPELESS_GIVE_UP if session.config.direct_only else HOPELESS_GIVE_UP_RELAYED
+            give_up = quick if give_up is None else min(give_up, quick)
         if give_up is None or session.started_at is None:
             return None
-        if session.remote_ended and self._hopeless():
-            give_up = min(give_up, HOPELESS_GIVE_UP)
         return max(session.last_sign_at, session.started_at) + give_up
 
     def _hopeless(self) -> bool:
-        return self._mapping_varies() and self._session.remote.mapping_varies()
+        """Both NATs are known to map by destination, and there is no relay to meet at."""
+        session = self._session
+        return (
+            self._mapping_varies()
+            and session.remote.mapping_varies()
+            and not any(
+                candidate.type is CandidateType.RELAY
+                for candidate in (*session.local.all, *session.remote.all)
+            )
+        )
 
     def consider_failure(self, now: float) -> None:
         """RFC 8863: a check list does not fail before the patience is over, whatever happened on

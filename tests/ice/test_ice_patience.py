@@ -145,18 +145,47 @@ def test_a_connected_session_is_not_given_up() -> None:
     assert bench.agent.state is IceState.CONNECTED
 
 
-def test_two_nats_that_map_by_destination_are_given_up_in_seconds() -> None:
-    meeting = Meeting(NatKind.SYMMETRIC, NatKind.SYMMETRIC, rtt=0.1, config_a=QUICK, config_b=QUICK)
+def between_symmetric_nats(config: AgentConfig) -> Meeting:
+    """Two servers were asked on each side, and saw two addresses."""
+    meeting = Meeting(
+        NatKind.SYMMETRIC, NatKind.SYMMETRIC, rtt=0.1, config_a=config, config_b=config
+    )
     second = ("198.51.100.2", 3478)
     meeting.internet.attach(meeting.internet.host("second", second[0]), BindingServer(second))
     for side in (meeting.a, meeting.b):
         side.agent.query_server("stun:second", second, side.address, meeting.internet.now)
     meeting.run(1.0)
+    return meeting
+
+
+@pytest.mark.parametrize(
+    ("config", "earliest", "latest"),
+    [
+        (AgentConfig(direct_only=True, give_up_after=8.0), 3.0, 4.0),
+        (AgentConfig(), 12.0, 13.0),
+    ],
+    ids=["direct only", "a relay might have come"],
+)
+def test_two_nats_that_map_by_destination_are_given_up_in_seconds(
+    config: AgentConfig, earliest: float, latest: float
+) -> None:
+    meeting = between_symmetric_nats(config)
     meeting.start()
-    meeting.run(12.0)
+    meeting.run(20.0)
     for side in (meeting.a, meeting.b):
-        assert side.agent.state is IceState.FAILED
-        assert side.when(IceState.FAILED) - meeting.begun < 4.0
+        assert earliest <= side.when(IceState.FAILED) - meeting.begun <= latest
+        causes = [e.cause for _, e in side.events if isinstance(e, StateChanged)]
+        assert causes[-1] is FailureCause.NO_ROUTE
+
+
+def test_with_a_relay_at_hand_two_such_nats_get_the_whole_patience() -> None:
+    meeting = between_symmetric_nats(AgentConfig())
+    relay = remote_candidate(("203.0.113.9", 7000), CandidateType.RELAY)
+    meeting.a.agent.add_remote_candidate(relay, meeting.internet.now)
+    meeting.start()
+    meeting.run(30.0)
+    assert meeting.a.agent.state is IceState.CHECKING
+    assert meeting.b.agent.state is IceState.FAILED
 
 
 def test_after_failure_nothing_is_sent_and_nothing_is_due() -> None:
