@@ -499,12 +499,7 @@ async def _events_of(
 
 def _sentence(event: StateChanged, report: Report) -> str:
     """The failure in one sentence, with what was noticed about the NATs and servers."""
-    notes = list(report.notes)
-    notes += [
-        f"{server.uri} is {server.outcome}" + (f" ({server.detail})" if server.detail else "")
-        for server in report.servers
-        if server.outcome not in ("ok", "pending")
-    ]
+    notes = report.remarks()
     if event.cause is FailureCause.NO_ROUTE and not any(
         "relay" in line for line in report.local_candidates + report.remote_candidates
     ):

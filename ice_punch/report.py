@@ -42,3 +42,15 @@ class Report:
     pairs: tuple[PairReport, ...] = ()
     servers: tuple[ServerReport, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+    def remarks(self) -> list[str]:
+        """What may have stood in the way, as half sentences for people."""
+        return [
+            *self.notes,
+            *(
+                f"{server.uri} is {server.outcome}"
+                + (f" ({server.detail})" if server.detail else "")
+                for server in self.servers
+                if server.outcome not in ("ok", "pending")
+            ),
+        ]

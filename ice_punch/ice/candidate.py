@@ -138,6 +138,13 @@ def is_usable_address(ip: str, *, loopback: bool = False, link_local: bool = Fal
     return True
 
 
+def is_mapping_of(base: Address, mapped: Address) -> bool:
+    """Whether a peer could be told this address; a server may answer anything."""
+    same_family = (":" in base[0]) == (":" in mapped[0])
+    usable = is_usable_address(mapped[0], loopback=True, link_local=True)
+    return same_family and mapped[1] > 0 and usable
+
+
 class Foundations:
     """Hands out foundations, RFC 8445 section 5.1.1.3: equal exactly when type, base IP address,
     server and transport are equal."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 
 from ice_punch.datagram import Address
 from ice_punch.ice.binding import check_request
-from ice_punch.ice.candidate import Candidate, CandidateType, peer_reflexive_priority
+from ice_punch.ice.candidate import (
+    Candidate,
+    CandidateType,
+    is_mapping_of,
+    peer_reflexive_priority,
+)
 from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.events import LocalCandidateFound
 from ice_punch.ice.pair import CHECKS_REMEMBERED, CandidatePair, Check, PairState
@@ -203,6 +208,9 @@ class Checks:
         known = session.local.at_address(mapped)
         if known is not None:
             return known
+        if not is_mapping_of(pair.base, mapped):
+            session.counters["mapped_addresses_unusable"] += 1
+            return pair.local
         if self._learned >= session.config.max_pairs:
             session.counters["candidates_surplus"] += 1
             return pair.local

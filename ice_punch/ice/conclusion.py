@@ -14,9 +14,8 @@ from ice_punch.ice.session import Session
 _UNDECIDED = (PairState.FROZEN, PairState.WAITING, PairState.IN_PROGRESS)
 
 HOPELESS_GIVE_UP = 3.0
-"""Seconds without a sign of the peer, when both NATs are known to map by destination."""
-HOPELESS_GIVE_UP_RELAYED = 12.0
-"""The same where a relay may still come: longer than gathering takes."""
+"""Seconds without a sign of the peer, for a direct-only session between two NATs that are known
+to map by destination."""
 
 
 class Conclusion:
@@ -91,8 +90,9 @@ class Conclusion:
         session = self._session
         give_up = session.config.give_up_after
         if session.remote_ended and self._hopeless():
-            quick = HOPELESS_GIVE_UP if session.config.direct_only else HOPELESS_GIVE_UP_RELAYED
-            give_up = quick if give_up is None else min(give_up, quick)
+            # Frozen pairs would come to nothing either: the patience of RFC 8863 is enough.
+            enough = HOPELESS_GIVE_UP if session.config.direct_only else session.config.patience
+            give_up = enough if give_up is None else min(give_up, enough)
         if give_up is None or session.started_at is None:
             return None
         return max(session.last_sign_at, session.started_at) + give_up

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from ice_punch.datagram import Address, RandomSource, Transmit
-from ice_punch.ice.candidate import is_usable_address
+from ice_punch.ice.candidate import is_mapping_of
 from ice_punch.report import ServerReport
 from ice_punch.stun import (
     SOFTWARE,
@@ -146,7 +146,7 @@ class ServerQueries:
         reason = "unexpected answer"
         if isinstance(event, TransactionSucceeded):
             mapped = mapped_address(event.response)
-            if mapped is None or not _is_mapping_of(query.base, mapped):
+            if mapped is None or not is_mapping_of(query.base, mapped):
                 mapped, reason = None, "the answer has no usable mapped address"
         elif isinstance(event, TransactionFailed):
             reason = str(event.reason)
@@ -202,10 +202,3 @@ class ServerQueries:
     def datagrams_to_send(self) -> list[Transmit]:
         sent, self._outbox = self._outbox, []
         return sent
-
-
-def _is_mapping_of(base: Address, mapped: Address) -> bool:
-    """Whether a peer could be told this address; a server may answer anything."""
-    same_family = (":" in base[0]) == (":" in mapped[0])
-    usable = is_usable_address(mapped[0], loopback=True, link_local=True)
-    return same_family and mapped[1] > 0 and usable

@@ -193,7 +193,8 @@ def available() -> str | None:
             finally:
                 remove(name)
     except (LaboratoryError, OSError) as error:
-        return f"no network namespaces with nftables here: {error}"
+        why = str(error).partition("\n")[0]
+        return f"no network namespaces with nftables here: {why}"
     return None
 
 

@@ -189,6 +189,9 @@ class Gatherer:
         work = []
         if relays:
             work.append(self._open_relay(server))
+        if not relays and not asks and server.scheme in ("stun", "stuns"):
+            why = "what a server sees of TCP or TLS tells nothing of UDP"
+            self.reports.append(ServerReport(server.uri, "unresolved", why))
         if asks and not self._options.relay_only:
             work.append(self._ask(server))
         self._under_way.append(server)

@@ -35,11 +35,23 @@ class Receiver(Protocol):
     def malformed(self) -> None: ...
 
 
+class _Indications(asyncio.DatagramProtocol):
+    """Takes what aioice reads from Data indications (RFC 8656 section 11.4): datagrams of a peer
+    that has a permission and no channel, as one behind a symmetric NAT has at first."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        self._receiver.relayed(data, addr)
+
+
 class _Client(turn.TurnClientMixin):
     """What UDP and TCP have in common: no bad message raises, no loss goes unnoticed."""
 
     def setup(self, receiver: Receiver) -> None:
         self._to = receiver
+        self.receiver = _Indications(receiver)
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets an exception when the connection ends, for those who wait for an answer."""
 

@@ -24,6 +24,7 @@ from ice_punch.ice import Candidate, IceState
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingChanged
 from ice_punch.peer.post import Candidates, Goodbye, Offer, Post
+from ice_punch.report import Report
 from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
 from signaling.errors import SealBroken, SignalingError
 from signaling.events import Unavailable
@@ -78,13 +79,13 @@ class Attempt:
                 return await self._run()
         except TimeoutError:
             error = self._timed_out()
-            await self._abandon("reject", str(error))
+            await self._abandon("reject", _first_clause(error))
             raise error from None
         except SignalingError as error:
             await self._abandon("bye", "")
             raise SignalingFailed(str(error)) from error
         except IcePunchError as error:
-            await self._abandon("reject", self._refusal or type(error).__name__)
+            await self._abandon("reject", self._refusal or _first_clause(error))
             raise
         except BaseException:
             await self._abandon("bye", "")
@@ -256,7 +257,8 @@ class Attempt:
             shown = "".join(c if c.isprintable() else "?" for c in message.reason[:200])
             why = f": {shown}" if shown else ""
             verb = "refused" if kind == "reject" else "gave up"
-            self._fail(NoRoute(f"the peer {verb}{why}", self._connection.report()))
+            report = self._connection.report()
+            self._fail(NoRoute(_with_remarks(f"the peer {verb}{why}", report), report))
 
     def peer_left(self) -> None:
         """The peer left the room. A channel that is open lives on without signaling."""
@@ -294,8 +296,7 @@ class Attempt:
         if self.channel is not None:
             return HandshakeFailed(f"a path was found, but no DTLS handshake within {seconds}")
         report = self._connection.report()
-        notes = "; ".join(("", *report.notes))
-        return NoRoute(f"no path to the peer was found within {seconds}{notes}", report)
+        return NoRoute(_with_remarks(f"no path to the peer was found in {seconds}", report), report)
 
     def _channel_closed(self) -> asyncio.Task[None] | None:
         self._stop_tasks()
@@ -330,3 +331,12 @@ class Attempt:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
+
+
+def _with_remarks(what: str, report: Report) -> str:
+    return "; ".join([what, *report.remarks()])
+
+
+def _first_clause(error: IcePunchError) -> str:
+    """What the peer is told: the rest speaks of this side, as "this side"."""
+    return str(error).partition(";")[0]

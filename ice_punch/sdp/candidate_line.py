@@ -61,6 +61,8 @@ def parse_candidate(line: str) -> Candidate | None:
     tcptype = None
     if transport == "tcp":
         tcptype, extensions = _parse_tcptype(extensions)
+        if tcptype is None:
+            return None
 
     if transport not in ("udp", "tcp") or type_ not in _TYPES:
         return None
@@ -226,9 +228,12 @@ def _extension_name(name: str) -> str:
     return _match(_TOKEN, name, "extension name")
 
 
-def _parse_tcptype(extensions: list[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
-    """The TCP type, and the other extensions. RFC 6544 section 4.5 wants exactly one."""
+def _parse_tcptype(extensions: list[tuple[str, str]]) -> tuple[str | None, list[tuple[str, str]]]:
+    """The TCP type, and the other extensions. RFC 6544 section 4.5 wants exactly one; a line
+    without is grammatical all the same, and of no use."""
     values = [value.lower() for name, value in extensions if name.lower() == "tcptype"]
+    if not values:
+        return None, extensions
     if len(values) != 1 or values[0] not in _TCP_TYPES:
         raise InvalidDescription("a TCP candidate has one tcptype: active, passive or so")
     return values[0], [pair for pair in extensions if pair[0].lower() != "tcptype"]

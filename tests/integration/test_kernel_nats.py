@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from ice_punch.lab.netns import KernelInternet
 from support.commands import Command
 from support.coturn import Coturn
@@ -48,6 +50,7 @@ def two_commands(
     nat_b: str = "port_restricted",
     environment: dict[str, str] | None = None,
     rtt: float = 0.0,
+    connector_only: tuple[str, ...] = (),
 ) -> Iterator[Pair]:
     """Signaling and coturn on the public internet, ``listen`` and ``connect`` behind two NATs."""
     with contextlib.ExitStack() as stack:
@@ -86,7 +89,14 @@ def two_commands(
         )
         link = listener.event("listening")["link"]
         connector = stack.enter_context(
-            Command("connect", link, *options, start=net.peer_b.popen, environment=environment)
+            Command(
+                "connect",
+                link,
+                *options,
+                *connector_only,
+                start=net.peer_b.popen,
+                environment=environment,
+            )
         )
         yield Pair(listener, connector, server)
 
@@ -112,6 +122,22 @@ def test_two_symmetric_nats_meet_at_the_relay_over_udp() -> None:
     ) as pair:
         for connected in pair.both("connected"):
             assert connected["path"]["kind"] == "relayed"
+        pair.exchange()
+
+
+@pytest.mark.parametrize("nat_a", ["symmetric", "port_restricted"])
+def test_the_relay_of_one_side_serves_a_peer_behind_a_symmetric_nat(nat_a: str) -> None:
+    """What comes to the relay from a port that nobody told is a Data indication."""
+    with two_commands(
+        "--ice-server",
+        STUN,
+        nat_a="symmetric",
+        nat_b=nat_a,
+        environment=PASSWORD,
+        connector_only=("--ice-server", TURN_UDP),
+    ) as pair:
+        assert pair.connector.event("connected")["path"]["kind"] == "relayed"
+        pair.listener.event("connected")
         pair.exchange()
 
 
