@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from ice_punch.datagram import Address
 from ice_punch.ice import (
     AgentConfig,
     CandidateType,
@@ -281,3 +282,12 @@ def test_a_symmetric_nat_against_a_full_cone_meets_on_learned_addresses(seed: in
     assert a.mapped.type is CandidateType.PRFLX
     assert b.remote.type is CandidateType.PRFLX
     assert a.mapped.address == b.remote.address
+
+
+@pytest.mark.parametrize("nonsense", [("192.0.2.9", 0), ("224.0.0.1", 5000), ("2001:db8::1", 5000)])
+def test_a_mapped_address_that_is_none_makes_no_candidate(nonsense: Address) -> None:
+    bench = Bench(remotes=[REMOTE])
+    bench.receive(bench.answer(bench.requests[0], mapped=nonsense))
+    assert bench.pair().valid
+    assert bench.agent.counters["mapped_addresses_unusable"] == 1
+    assert [c.type for c in bench.agent.local_candidates] == [CandidateType.HOST]

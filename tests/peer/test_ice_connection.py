@@ -373,3 +373,17 @@ def test_a_turn_server_that_denies_a_relay_is_still_asked_for_an_address() -> No
                     return [report.outcome for report in second.report().servers]
 
     assert sorted(asyncio.run(run())) == ["denied", "ok"]
+
+
+def test_a_stun_server_over_tls_is_reported_as_of_no_use() -> None:
+    async def run() -> None:
+        async with IceConnection(
+            options=GATHERING, ice_servers=["stuns:stun.example.org"]
+        ) as connection:
+            async for _ in connection.gather():
+                pass
+            (report,) = connection.report().servers
+            assert report.outcome != "ok"
+            assert "TLS" in report.detail
+
+    asyncio.run(run())
