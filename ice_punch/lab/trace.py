@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ice_punch.datagram import Address
+from ice_punch.datagram import Address, format_address
 
 
 class DropReason(StrEnum):
@@ -61,9 +61,13 @@ class PacketRecord:
             end = f"{self.receiver} at {self.ended_at:.6f}"
         elif self.dropped is not None:
             end = f"dropped by {self.dropped_by}: {self.dropped} at {self.ended_at:.6f}"
+        source, destination, wire_source, wire_destination = map(
+            format_address,
+            (self.source, self.destination, self.wire_source, self.wire_destination),
+        )
         return (
-            f"{self.sent_at:.6f} {self.sender} {_text(self.source)} > {_text(self.destination)} "
-            f"{self.size} bytes [{_text(self.wire_source)} > {_text(self.wire_destination)}] {end}"
+            f"{self.sent_at:.6f} {self.sender} {source} > {destination} "
+            f"{self.size} bytes [{wire_source} > {wire_destination}] {end}"
         )
 
 
@@ -94,8 +98,3 @@ class Trace:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.packets))
-
-
-def _text(address: Address) -> str:
-    ip, port = address
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
