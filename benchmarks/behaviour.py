@@ -17,7 +17,7 @@ from typing import Any
 from harness import STUN, Ground, need_namespaces, table, where
 from party import STACKS, Side
 
-from ice_punch.lab.netns import KernelInternet
+from ice_punch.lab.kernel import KernelInternet
 
 LONG_ROUND_TRIP = 1.2
 SESSION = 60.0

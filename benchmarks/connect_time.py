@@ -15,7 +15,7 @@ from functools import partial
 
 from harness import STUN, Ground, Relay, at_least_one, interleaved, need_namespaces, table, where
 
-from ice_punch.lab.netns import KernelInternet
+from ice_punch.lab.kernel import KernelInternet
 
 ROUND_TRIPS = (20, 100, 300)
 RUNS = 5

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness import STUN, Ground, at_least_one, interleaved, need_namespaces, table, where
 
-from ice_punch.lab.netns import KernelInternet
+from ice_punch.lab.kernel import KernelInternet
 
 SILENT = ("203.0.113.11", 3478)
 PEER_ROUND_TRIP = 0.08

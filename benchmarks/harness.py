@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ice_punch.lab.netns import KernelHost, KernelInternet, available, has_cable
+from ice_punch.lab.kernel import KernelHost, KernelInternet, available, has_cable
 
 STUN = ("203.0.113.10", 3478)
 RELAY_IP = "203.0.113.11"

@@ -15,7 +15,7 @@ from functools import partial
 from connect_time import CASES, Outcome, bound, meet
 from harness import Ground, at_least_one, interleaved, need_namespaces, table, where
 
-from ice_punch.lab.netns import KernelInternet
+from ice_punch.lab.kernel import KernelInternet
 
 ROUND_TRIP = 40.0
 SKEWS = (0.0, 30.0, 50.0, 100.0, 200.0)

@@ -376,6 +376,6 @@ def demo() -> int:
     """
     from rich.console import Console
 
-    from ice_punch.lab.demo import run_demo
+    from ice_punch.lab.demo.play import run_demo
 
     return run_demo(Console())

@@ -1,95 +1,156 @@
-"""What both laboratories, the virtual and the kernel's, are told to build."""
+"""A scenario: one small declarative object that the virtual internet and the kernel both run."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NoReturn
+from typing import Literal
 
 from ice_punch.errors import InvalidConfiguration
+from ice_punch.lab.behaviour import NatBehaviour, NatKind
+from ice_punch.lab.links import PERFECT, AccessLink
+
+Side = Literal["a", "b"]
+Nats = NatKind | NatBehaviour | Iterable[NatBehaviour]
 
 
-class Mapping(StrEnum):
-    """How a NAT reuses an external port, RFC 4787 section 4.1."""
+class Habit(StrEnum):
+    """How a peer goes about ICE. All but the first are habits of other stacks."""
 
-    ENDPOINT_INDEPENDENT = "endpoint-independent"
-    ADDRESS_DEPENDENT = "address-dependent"
-    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+    FULL = "full"
+    """Our agent."""
+    NO_TRIGGERED_CHECKS = "no triggered checks"
+    """Answers a check on a pair whose own check is out, and waits for its timer (aioice 0.13)."""
+    AGGRESSIVE = "aggressive"
+    """USE-CANDIDATE in every check, RFC 5245 section 8.1.1.2."""
+    LITE = "lite"
+    """RFC 8445 section 2.5: answers, and never checks."""
+    SILENT = "silent"
+    """Never sends anything."""
+    SLOW = "slow"
+    """Answers and checks 2 s late."""
 
 
-class Filtering(StrEnum):
-    """Which outside endpoints may answer through a mapping, RFC 4787 section 5."""
+class Ip(StrEnum):
+    """What a peer's access network carries."""
 
-    ENDPOINT_INDEPENDENT = "endpoint-independent"
-    ADDRESS_DEPENDENT = "address-dependent"
-    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+    V4 = "ipv4"
+    V6 = "ipv6"
+    """Behind a stateful firewall, as homes have it (RFC 6092)."""
+    DUAL = "dual stack"
+    NAT64 = "nat64"
+    """IPv6 only, with NAT64 and DNS64 (RFC 6146, RFC 6147)."""
 
 
-class PortAllocation(StrEnum):
-    """How a NAT chooses the external port of a new mapping, RFC 4787 section 4.2.1."""
+class Relays(StrEnum):
+    """The TURN server that both peers know."""
 
-    PRESERVING = "preserving"
-    SEQUENTIAL = "sequential"
+    NONE = "none"
+    UDP = "udp"
+    TCP_443 = "tcp 443"
+    """UDP and, for whom it does not reach, TCP at port 443."""
+
+
+class Verdict(StrEnum):
+    DIRECT = "direct"
+    RELAYED = "relayed"
+    FAILED = "failed"
+
+
+class Event(StrEnum):
+    """What happens to one side's network in the middle of a session."""
+
+    NAT_REBOOTS = "nat reboots"
+    """Its NAT forgets everything."""
+    NAT_REBINDS = "nat rebinds"
+    """Every mapping of its NAT moves to a new port."""
+    LINK_DOWN = "link down"
+    LINK_UP = "link up"
+    SECOND_LINK_DOWN = "second link down"
+    SECOND_LINK_UP = "second link up"
+    TURN_SERVER_DIES = "turn server dies"
 
 
 @dataclass(frozen=True, slots=True)
-class NatBehaviour:
-    """One NAT, in the terms of RFC 4787."""
+class Happening:
+    """``event`` happens to ``side``, ``at`` seconds after the first of the two has started."""
 
-    mapping: Mapping = Mapping.ENDPOINT_INDEPENDENT
-    filtering: Filtering = Filtering.ADDRESS_AND_PORT_DEPENDENT
-    allocation: PortAllocation = PortAllocation.PRESERVING
-    blocks_udp: bool = False
-
-
-class NatKind(StrEnum):
-    """The NATs people name, and the two extremes: no NAT, and no UDP."""
-
-    NONE = "none"
-    FULL_CONE = "full_cone"
-    ADDRESS_RESTRICTED = "address_restricted"
-    PORT_RESTRICTED = "port_restricted"
-    SYMMETRIC = "symmetric"
-    UDP_BLOCKED = "udp_blocked"
-
-    @classmethod
-    def _missing_(cls, value: object) -> NoReturn:
-        known = ", ".join(cls)
-        raise InvalidConfiguration(f"no NAT kind is called {value}; there are {known}")
-
-    @property
-    def behaviour(self) -> NatBehaviour | None:
-        """``None`` for a host that sits on the public internet."""
-        return _BEHAVIOURS[self]
+    at: float
+    event: Event
+    side: Side = "a"
 
 
-_BEHAVIOURS: dict[NatKind, NatBehaviour | None] = {
-    NatKind.NONE: None,
-    NatKind.FULL_CONE: NatBehaviour(filtering=Filtering.ENDPOINT_INDEPENDENT),
-    NatKind.ADDRESS_RESTRICTED: NatBehaviour(filtering=Filtering.ADDRESS_DEPENDENT),
-    NatKind.PORT_RESTRICTED: NatBehaviour(),
-    NatKind.SYMMETRIC: NatBehaviour(
-        mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, allocation=PortAllocation.SEQUENTIAL
-    ),
-    NatKind.UDP_BLOCKED: NatBehaviour(blocks_udp=True),
-}
+@dataclass(frozen=True, slots=True)
+class PeerSetup:
+    """One peer, where it is and how it behaves."""
+
+    nats: tuple[NatBehaviour, ...] = (NatBehaviour(),)
+    """From the inside out; two of them are a carrier-grade NAT, none is a public host."""
+    link: AccessLink = PERFECT
+    ip: Ip = Ip.V4
+    second_link: AccessLink | None = None
+    """A second interface with a NAT of its own, of the same behaviour."""
+    habit: Habit = Habit.FULL
+
+
+def peer(
+    nats: Nats = NatKind.PORT_RESTRICTED,
+    link: AccessLink = PERFECT,
+    *,
+    ip: Ip = Ip.V4,
+    second_link: AccessLink | None = None,
+    habit: Habit = Habit.FULL,
+) -> PeerSetup:
+    """A :class:`PeerSetup`; the NAT may be given by its kind's name."""
+    behaviours: tuple[NatBehaviour, ...]
+    if isinstance(nats, NatKind):
+        behaviours = () if nats.behaviour is None else (nats.behaviour,)
+    elif isinstance(nats, NatBehaviour):
+        behaviours = (nats,)
+    else:
+        behaviours = tuple(nats)
+    return PeerSetup(behaviours, link, ip, second_link, habit)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Two peers, each behind its own NAT, and a public host between them.
+    """Two peers, what lies between them, and when they start. Times are seconds."""
 
-    ``rtt`` is the round trip between the peers in seconds, half of it on either side of the
-    public internet; ``loss`` is the share of packets lost on each peer's access link, each way.
-    """
-
-    nat_a: NatKind = NatKind.PORT_RESTRICTED
-    nat_b: NatKind = NatKind.PORT_RESTRICTED
-    rtt: float = 0.0
-    loss: float = 0.0
+    name: str = ""
+    summary: str = ""
+    a: PeerSetup = PeerSetup()
+    b: PeerSetup = PeerSetup()
+    shared_nats: tuple[NatBehaviour, ...] = ()
+    """NATs that both are behind, outside of their own. With none of their own both are on one
+    local network."""
+    rtt: float = 0.1
+    """The round trip between the peers across the internet, without their access links. The
+    servers are half way."""
+    skew: float = 0.0
+    """``b`` learns of ``a`` so much later than ``a`` of ``b``; negative: ``a`` is the later."""
+    stun: bool = True
+    relays: Relays = Relays.NONE
+    happenings: tuple[Happening, ...] = ()
+    seconds: float = 45.0
+    """How long it runs when it does not settle before; the last happening is never the end."""
+    datagrams_per_second: float = 0.0
+    """What both sides send to each other once they can."""
+    expects: Verdict | None = None
+    """What has to come of it."""
 
     def __post_init__(self) -> None:
-        if not self.rtt >= 0:
+        if not 0 <= self.rtt < math.inf:
             raise InvalidConfiguration("a round trip time is not negative")
-        if not 0 <= self.loss < 1:
-            raise InvalidConfiguration("a loss is at least 0 and below 1")
+        if not math.isfinite(self.skew):
+            raise InvalidConfiguration("a skew is a number of seconds")
+        if not 0 < self.seconds <= 3600:
+            raise InvalidConfiguration("a scenario runs for more than 0 and at most 3600 seconds")
+        if not 0 <= self.datagrams_per_second <= 1000:
+            raise InvalidConfiguration("a peer sends 0 to 1000 datagrams a second")
+        if any(not 0 <= happening.at < math.inf for happening in self.happenings):
+            raise InvalidConfiguration("nothing happens before the start")
+
+    def setup(self, side: Side) -> PeerSetup:
+        return self.a if side == "a" else self.b

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ice_punch.lab.netns import KernelInternet
+from ice_punch.lab.kernel import KernelInternet
 from ice_punch.stun import XOR_MAPPED_ADDRESS, parse_message
 from support.netns import needs_netns
 

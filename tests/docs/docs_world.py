@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from docs_pages import ROOT, Block
 
-from ice_punch.lab import netns
+from ice_punch.lab import kernel as netns
 from ice_punch.net.interfaces import local_addresses
 
 BLOCK_TIMEOUT = 30.0

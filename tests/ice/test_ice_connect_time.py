@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from ice_punch.ice import IceState
-from ice_punch.lab.scenario import NatKind
+from ice_punch.lab.behaviour import NatKind
 from support.agents import Meeting
 
 BUDGET = 0.045

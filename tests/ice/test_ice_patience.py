@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ice_punch.ice import AgentConfig, CandidateType, FailureCause, IceState, StateChanged
-from ice_punch.lab.scenario import NatKind
+from ice_punch.lab.behaviour import NatKind
 from ice_punch.stun import BindingServer
 from support.agents import Meeting
 from support.bench import REMOTE, Bench, remote_candidate

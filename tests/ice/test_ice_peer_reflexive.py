@@ -14,7 +14,7 @@ from ice_punch.ice import (
     PairState,
 )
 from ice_punch.ice.candidate import MAX_PRIORITY, candidate_priority
-from ice_punch.lab.scenario import NatKind
+from ice_punch.lab.behaviour import NatKind
 from ice_punch.stun import PRIORITY
 from support.agents import Meeting
 from support.bench import LOCAL, REMOTE, Bench, remote_candidate, valid_bench

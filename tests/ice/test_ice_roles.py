@@ -6,7 +6,7 @@ import pytest
 
 from ice_punch.ice import IceState, PairState
 from ice_punch.ice.checks import MAX_ROLE_CONFLICTS
-from ice_punch.lab.scenario import NatKind
+from ice_punch.lab.behaviour import NatKind
 from ice_punch.stun import ICE_CONTROLLED, ICE_CONTROLLING, MessageClass
 from support.agents import Meeting
 from support.bench import LOCAL, OURS, PEER, REMOTE, Bench, completed_bench, remote_candidate

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ice_punch.ice import CandidateType, IceState, LocalCandidateFound, PairState
-from ice_punch.lab.scenario import NatKind
+from ice_punch.lab.behaviour import NatKind
 from support.agents import Meeting
 from support.bench import LOCAL, OURS, PEER, REMOTE, Bench, remote_candidate
 

@@ -10,7 +10,7 @@ import pytest
 
 from ice_punch import IceConnection
 from ice_punch.ice.candidate import Candidate, CandidateType
-from ice_punch.lab.netns import KernelInternet
+from ice_punch.lab.kernel import KernelInternet
 from ice_punch.sdp import Description
 from support.coturn import Coturn
 from support.introduction import Mailbox, Party, introduce

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ice_punch.lab.netns import KernelInternet
+from ice_punch.lab.kernel import KernelInternet
 from support.commands import Command
 from support.coturn import Coturn
 from support.netns import NETNS

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ice_punch.lab import demo as demo_module
-from ice_punch.lab import namespaces, netns
-from ice_punch.lab.demo import run_demo
-from ice_punch.lab.demo_events import PeerStory, milliseconds, parse_event, text
-from ice_punch.lab.demo_tables import print_story
+from ice_punch.lab import kernel
+from ice_punch.lab.demo import play as demo_module
+from ice_punch.lab.demo.events import PeerStory, milliseconds, parse_event, text
+from ice_punch.lab.demo.play import run_demo
+from ice_punch.lab.demo.tables import print_story
+from ice_punch.lab.kernel import namespaces
 from support.netns import ROOT, needs_netns
 
 FAKE = [sys.executable, str(Path(__file__).parents[1] / "support" / "fake_ice_punch.py")]
@@ -35,7 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> tuple[int, str]:
 
 @pytest.fixture
 def on_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netns, "available", lambda: "network namespaces need root")
+    monkeypatch.setattr(kernel, "available", lambda: "network namespaces need root")
 
 
 def children() -> list[str]:
@@ -119,7 +120,7 @@ def test_it_fails_with_one_line_and_status_1(
 
 
 def test_a_program_that_cannot_run_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netns, "available", lambda: "network namespaces need Linux")
+    monkeypatch.setattr(kernel, "available", lambda: "network namespaces need Linux")
     console = Console(file=io.StringIO(), width=100)
     assert run_demo(console, program=[sys.executable, "-c", "raise SystemExit('no such command')"])
     assert isinstance(console.file, io.StringIO)
@@ -146,7 +147,7 @@ def test_ipv6_addresses_are_shown_whole() -> None:
 INTERRUPTED = f"""
 import sys
 from rich.console import Console
-from ice_punch.lab.demo import run_demo
+from ice_punch.lab.demo.play import run_demo
 sys.exit(run_demo(Console(), program={FAKE!r}))
 """
 

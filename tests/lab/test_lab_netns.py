@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 
 from ice_punch.errors import InvalidConfiguration
-from ice_punch.lab import namespaces
-from ice_punch.lab import netns as laboratory
-from ice_punch.lab.namespaces import ours, tool
-from ice_punch.lab.netns import (
+from ice_punch.lab.kernel import (
     KernelInternet,
     LaboratoryError,
     enter,
     leftovers,
+    namespaces,
     remove_leftovers,
     run_in,
 )
+from ice_punch.lab.kernel import internet as laboratory
+from ice_punch.lab.kernel.namespaces import ours, tool
 from support.netns import ROOT, UdpProbe, needs_netns, python, udp_probes
 
 ONE, TWO = "203.0.113.10", "203.0.113.11"
@@ -347,7 +347,7 @@ def test_laboratories_stand_side_by_side() -> None:
 
 HOLDER = """
     import subprocess, sys, time
-    from ice_punch.lab.netns import KernelInternet
+    from ice_punch.lab.kernel import KernelInternet
     with KernelInternet(rtt=0.02) as net:
         sleeper = net.peer_a.popen(["sleep", "1000"])
         print(*net.namespaces, sleeper.pid, flush=True)

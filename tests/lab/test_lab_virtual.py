@@ -8,7 +8,7 @@ import pytest
 
 from ice_punch.datagram import Address, Transmit
 from ice_punch.errors import InvalidConfiguration
-from ice_punch.lab.link import LinkProfile
+from ice_punch.lab.links import LinkProfile
 from ice_punch.lab.scenario import (
     Filtering,
     Mapping,
@@ -18,9 +18,9 @@ from ice_punch.lab.scenario import (
     Scenario,
 )
 from ice_punch.lab.trace import DropReason
-from ice_punch.lab.two_peers import build
-from ice_punch.lab.virtual import VirtualHost, VirtualInternet, VirtualNat
-from ice_punch.lab.virtual_nat import TranslationTable
+from ice_punch.lab.virtual.internet import VirtualHost, VirtualInternet, VirtualNat
+from ice_punch.lab.virtual.translation import TranslationTable
+from ice_punch.lab.virtual.two_peers import build
 from ice_punch.stun import ChangeRequest, Message, MessageClass, Method, parse_message
 from ice_punch.stun.attributes import CHANGE_REQUEST, XOR_MAPPED_ADDRESS
 

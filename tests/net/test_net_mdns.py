@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ice_punch.lab import namespaces
+from ice_punch.lab.kernel import namespaces
 from ice_punch.net.mdns import resolve_mdns
 
 WHY_NOT = namespaces.available()

@@ -14,9 +14,9 @@ from ice_punch.ice import (
     LocalCandidateFound,
     StateChanged,
 )
-from ice_punch.lab.link import LinkProfile
-from ice_punch.lab.scenario import NatBehaviour, NatKind
-from ice_punch.lab.virtual import VirtualInternet
+from ice_punch.lab.behaviour import NatBehaviour, NatKind
+from ice_punch.lab.links import LinkProfile
+from ice_punch.lab.virtual.internet import VirtualInternet
 from ice_punch.stun import MessageClass, Method, StunParseError, parse_message
 
 PORT = 50000

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ice_punch.lab.netns import KernelHost
+from ice_punch.lab.kernel import KernelHost
 
 Party = Callable[["Mailbox"], Coroutine[Any, Any, Any]]
 

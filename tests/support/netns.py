@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ice_punch.datagram import Address
-from ice_punch.lab.netns import KernelHost, available, enter
+from ice_punch.lab.kernel import KernelHost, available, enter
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ice_punch.datagram import Address
-from ice_punch.lab import namespaces
-from ice_punch.lab.kernel_nat import ruleset
-from ice_punch.lab.namespaces import (
+from ice_punch.lab.behaviour import NatKind
+from ice_punch.lab.kernel import namespaces
+from ice_punch.lab.kernel.namespaces import (
     LaboratoryError,
     available,
     enter,
@@ -24,8 +24,13 @@ from ice_punch.lab.namespaces import (
     remove_leftovers,
     run_in,
 )
-from ice_punch.lab.processes import ProcessGroup, end_processes, exit_on_signals, signals_held
-from ice_punch.lab.scenario import NatKind, Scenario
+from ice_punch.lab.kernel.processes import (
+    ProcessGroup,
+    end_processes,
+    exit_on_signals,
+    signals_held,
+)
+from ice_punch.lab.kernel.rules import ruleset
 
 __all__ = [
     "KernelHost",
@@ -115,7 +120,7 @@ class KernelHost:
 
 
 class KernelInternet:
-    """A :class:`Scenario` in the kernel: a context manager that leaves nothing behind.
+    """Two peers behind kernel NATs: a context manager that leaves nothing behind.
 
     ``peer_a`` and ``peer_b`` have one device, ``eth0``, behind the NATs ``router_a`` and
     ``router_b`` (``None`` for a peer without NAT, whose ``eth0`` is public). ``public`` has the
@@ -134,7 +139,6 @@ class KernelInternet:
 
     def __init__(
         self,
-        scenario: Scenario | None = None,
         *,
         nat_a: NatKind | str = NatKind.PORT_RESTRICTED,
         nat_b: NatKind | str = NatKind.PORT_RESTRICTED,
@@ -142,7 +146,9 @@ class KernelInternet:
         loss: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self.scenario = scenario or Scenario(NatKind(nat_a), NatKind(nat_b), rtt, loss)
+        self.nats = (NatKind(nat_a), NatKind(nat_b))
+        self.rtt = rtt
+        self.loss = loss
         self.seed = seed
         self.namespaces: list[str] = []
         self._processes = ProcessGroup()
@@ -191,7 +197,7 @@ class KernelInternet:
             self._signals.close()
 
     def _build(self) -> None:
-        kinds = (self.scenario.nat_a, self.scenario.nat_b)
+        kinds = self.nats
         public, peer_a, peer_b, nat_a, nat_b = namespaces.new_names(
             "public", "peer-a", "peer-b", "nat-a", "nat-b"
         )
@@ -242,7 +248,7 @@ class KernelInternet:
     def _connect(self, index: int, namespace: str, device: str, public: str) -> None:
         """Give a namespace its place on the public internet."""
         port = f"port{index}"
-        if self.scenario.rtt or self.scenario.loss:
+        if self.rtt or self.loss:
             self._lay_cable(index, (namespace, device), (public, port))
         else:
             namespaces.run_tool(
@@ -282,8 +288,8 @@ class KernelInternet:
                 CABLE,
                 *end,
                 *other,
-                f"--delay={self.scenario.rtt / 4}",
-                f"--loss={self.scenario.loss}",
+                f"--delay={self.rtt / 4}",
+                f"--loss={self.loss}",
                 f"--seed={self.seed * 2 + index}",
             ],
             stdin=subprocess.PIPE,

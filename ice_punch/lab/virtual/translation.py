@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ice_punch.datagram import Address
-from ice_punch.lab.scenario import Filtering, Mapping, NatBehaviour, PortAllocation
+from ice_punch.lab.behaviour import Blocking, Filtering, Mapping, NatBehaviour, PortAllocation
 from ice_punch.lab.trace import DropReason
 
 FIRST_DYNAMIC_PORT = 1024
@@ -41,7 +41,7 @@ class TranslationTable:
 
     def outbound(self, source: Address, destination: Address) -> Address | DropReason:
         """The external source that a packet from inside leaves with."""
-        if self.behaviour.blocks_udp:
+        if self.behaviour.blocking is Blocking.UDP:
             return DropReason.UDP_BLOCKED
         if destination[0] == self.external_ip:
             return DropReason.NO_HAIRPIN

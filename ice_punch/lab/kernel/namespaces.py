@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
 from ice_punch.errors import IcePunchError
-from ice_punch.lab.processes import signals_held
+from ice_punch.lab.kernel.processes import signals_held
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def run_tool(name: str, *arguments: str, script: str | None = None) -> str:
 
     ``script`` goes to its standard input. Raises :class:`LaboratoryError` with its own words.
     """
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [tool(name), *arguments], input=script or "", capture_output=True, text=True, check=False
     )
     if done.returncode:

@@ -12,8 +12,8 @@ from ice_punch.datagram import Address, Transmit
 from ice_punch.lab.trace import DropReason, PacketRecord
 
 if TYPE_CHECKING:
-    from ice_punch.lab.attachment import Attachment
-    from ice_punch.lab.virtual import VirtualHost
+    from ice_punch.lab.virtual.attachment import Attachment
+    from ice_punch.lab.virtual.internet import VirtualHost
 
 FIRST_RELAYED_PORT = 49152
 """RFC 8656 section 7.2."""

@@ -7,7 +7,7 @@ of our own packets towards exactly that peer.
 
 from __future__ import annotations
 
-from ice_punch.lab.scenario import NatKind
+from ice_punch.lab.behaviour import NatKind
 
 
 def ruleset(kind: NatKind, *, wan: str, peer: str) -> str:

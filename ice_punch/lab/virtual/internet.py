@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 
 from ice_punch.datagram import Address, Transmit
 from ice_punch.errors import InvalidConfiguration
-from ice_punch.lab.attachment import Attachment, DatagramMachine, EventHandler
-from ice_punch.lab.link import IDEAL, Link, LinkProfile
-from ice_punch.lab.scenario import NatBehaviour, NatKind
+from ice_punch.lab.behaviour import NatBehaviour, NatKind
+from ice_punch.lab.links import IDEAL, Link, LinkProfile
 from ice_punch.lab.trace import DropReason, PacketRecord, Trace
-from ice_punch.lab.virtual_nat import TranslationTable
-from ice_punch.lab.virtual_relay import FIRST_RELAYED_PORT, VirtualRelay
+from ice_punch.lab.virtual.attachment import Attachment, DatagramMachine, EventHandler
+from ice_punch.lab.virtual.relay import FIRST_RELAYED_PORT, VirtualRelay
+from ice_punch.lab.virtual.translation import TranslationTable
 
 Action = Callable[[], None]
 

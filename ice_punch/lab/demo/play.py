@@ -16,11 +16,11 @@ from typing import IO
 from rich.console import Console
 
 from ice_punch.errors import IcePunchError
-from ice_punch.lab import netns
-from ice_punch.lab.demo_events import PeerStory, parse_event, text
-from ice_punch.lab.demo_tables import Exchange, print_story
-from ice_punch.lab.netns import KernelHost, KernelInternet, has_cable
-from ice_punch.lab.processes import ProcessGroup, exit_on_signals
+from ice_punch.lab import kernel
+from ice_punch.lab.demo.events import PeerStory, parse_event, text
+from ice_punch.lab.demo.tables import Exchange, print_story
+from ice_punch.lab.kernel import KernelHost, KernelInternet, has_cable
+from ice_punch.lab.kernel.processes import ProcessGroup, exit_on_signals
 from ice_punch.net.interfaces import local_addresses
 
 RTT = 0.04
@@ -267,7 +267,7 @@ def run_demo(console: Console, *, program: Sequence[str] | None = None) -> int:
 
 def _cast(console: Console, stack: contextlib.ExitStack) -> tuple[Place, Place, Place]:
     """Where server and peers run, announced in one line."""
-    reason = netns.available()
+    reason = kernel.available()
     if reason is None:
         return _kernel_cast(console, stack)
     processes = ProcessGroup()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ice_punch.datagram import Address, Transmit
 
 if TYPE_CHECKING:
-    from ice_punch.lab.virtual import VirtualHost
+    from ice_punch.lab.virtual.internet import VirtualHost
 
 EventHandler = Callable[[float, object], None]
 

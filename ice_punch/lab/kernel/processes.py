@@ -30,7 +30,7 @@ class ProcessGroup:
 
     def popen(self, command: list[str], **options: Any) -> subprocess.Popen[Any]:
         """:class:`subprocess.Popen` with the same options, remembered."""
-        process: subprocess.Popen[Any] = subprocess.Popen(  # noqa: S603
+        process: subprocess.Popen[Any] = subprocess.Popen(
             command, start_new_session=True, **options
         )
         self._started.append(process)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ice_punch.datagram import Address
-from ice_punch.lab.link import IDEAL, LinkProfile
+from ice_punch.lab.links import IDEAL, LinkProfile
 from ice_punch.lab.scenario import NatKind, Scenario
-from ice_punch.lab.virtual import VirtualHost, VirtualInternet, VirtualNat
+from ice_punch.lab.virtual.internet import VirtualHost, VirtualInternet, VirtualNat
 from ice_punch.stun.server import BindingServer
 
 SERVER_IPS = ("203.0.113.10", "203.0.113.11")

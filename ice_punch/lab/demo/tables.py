@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ice_punch.lab.demo_events import TIMINGS, Event, PeerStory, milliseconds, text
+from ice_punch.lab.demo.events import TIMINGS, Event, PeerStory, milliseconds, text
 
 
 @dataclass(frozen=True, slots=True)

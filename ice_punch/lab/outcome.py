@@ -1,0 +1,50 @@
+"""What came of a scenario, from either backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ice_punch.lab.scenario import Scenario, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class SideOutcome:
+    """One peer. Times are seconds after the first of the two has started."""
+
+    started_at: float
+    valid_at: float | None = None
+    """When it had its first valid pair."""
+    selected_at: float | None = None
+    """When it had its nominated pair."""
+    relayed: bool = False
+    """Whether the pair it ended with has a relayed candidate on either side."""
+    pair: str = ""
+    """The pair it ended with, ``local > remote``."""
+    state: str = "new"
+    reason: str = ""
+    """Of the last change of state."""
+    packets_sent: int = 0
+    received: int = 0
+    """Application datagrams."""
+    lost: int = 0
+    """Application datagrams that this side sent and the other did not get."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    scenario: Scenario
+    seed: int
+    verdict: Verdict
+    a: SideOutcome
+    b: SideOutcome
+
+    @property
+    def connect_time(self) -> float | None:
+        """Until both sides had a valid pair; ``None`` if they never had."""
+        if self.a.valid_at is None or self.b.valid_at is None:
+            return None
+        return max(self.a.valid_at, self.b.valid_at)
+
+    @property
+    def packets_sent(self) -> int:
+        return self.a.packets_sent + self.b.packets_sent

@@ -1,0 +1,1 @@
+"""A virtual internet in virtual time, without I/O."""
