@@ -8,21 +8,18 @@ import pytest
 
 from ice_punch.datagram import Address, Transmit
 from ice_punch.errors import InvalidConfiguration
-from ice_punch.lab.links import LinkProfile
-from ice_punch.lab.scenario import (
+from ice_punch.lab.behaviour import (
+    Blocking,
     Filtering,
     Mapping,
     NatBehaviour,
     NatKind,
     PortAllocation,
-    Scenario,
 )
+from ice_punch.lab.links import LinkProfile
 from ice_punch.lab.trace import DropReason
 from ice_punch.lab.virtual.internet import VirtualHost, VirtualInternet, VirtualNat
 from ice_punch.lab.virtual.translation import TranslationTable
-from ice_punch.lab.virtual.two_peers import build
-from ice_punch.stun import ChangeRequest, Message, MessageClass, Method, parse_message
-from ice_punch.stun.attributes import CHANGE_REQUEST, XOR_MAPPED_ADDRESS
 
 EI, AD, ADP = Mapping
 FILTER_EI, FILTER_AD, FILTER_ADP = Filtering
@@ -195,7 +192,7 @@ def test_mapping_follows_rfc_4787_section_4_1(mapping: Mapping, allocation: Port
     }[mapping]
     if allocation is PortAllocation.PRESERVING:
         assert ports[0] == inside.local[1]
-    else:
+    if allocation is PortAllocation.SEQUENTIAL:
         assert list(dict.fromkeys(ports)) == list(range(40000, 40000 + len(set(ports))))
     assert len(nat.table.mappings) == len(set(ports))
 
@@ -257,7 +254,7 @@ def test_neighbours_behind_one_nat_talk_past_it_and_not_through_it() -> None:
 
 def test_a_nat_behind_a_nat_translates_twice() -> None:
     net = VirtualInternet()
-    carrier = net.nat("carrier", "198.51.100.1", NatKind.SYMMETRIC)
+    carrier = net.nat("carrier", "198.51.100.1", NatBehaviour(allocation=PortAllocation.SEQUENTIAL))
     home = net.nat("home", "100.64.0.5", NatKind.PORT_RESTRICTED, behind=carrier)
     peer = Socket(net.host("peer", "192.168.0.2", behind=home))
     server = Socket(net.host("server", "203.0.113.1"), echo=True)
@@ -268,7 +265,7 @@ def test_a_nat_behind_a_nat_translates_twice() -> None:
 
 
 def test_udp_blocked_drops_at_the_nat() -> None:
-    net, _, inside = behind_nat(NatBehaviour(blocks_udp=True))
+    net, _, inside = behind_nat(NatBehaviour(blocking=Blocking.UDP))
     server = Socket(net.host("server", "203.0.113.1"))
     inside.send(server.local)
     net.run(until=1.0)
@@ -364,94 +361,12 @@ def test_ipv6_hosts_talk() -> None:
         lambda net: net.nat("n", "203.0.113.1", NatKind.NONE),
         lambda net: LinkProfile(delay=-1.0),
         lambda net: LinkProfile(loss=1.5),
-        lambda net: Scenario(rtt=-0.1),
-        lambda net: Scenario(loss=1.0),
     ],
 )
 def test_an_impossible_topology_is_refused(wrong: object) -> None:
     assert callable(wrong)
     with pytest.raises(InvalidConfiguration):
         wrong(VirtualInternet())
-
-
-@pytest.mark.parametrize("kind", list(NatKind))
-def test_a_scenario_has_the_round_trip_it_names(kind: NatKind) -> None:
-    peers = build(Scenario(kind, kind, rtt=0.1))
-    net = peers.internet
-    a, b = Socket(peers.peer_a), Socket(peers.peer_b)
-    server = Socket(peers.server, 7, echo=True)
-    a.send(server.local)
-    b.send(server.local)
-    net.run(until=0.05)
-    if kind is NatKind.UDP_BLOCKED:
-        assert not server.received
-        return
-    assert [round(when, 9) for when, *_ in a.received] == [0.05]
-    mapped_a, mapped_b = server.sources
-    assert (peers.nat_a is None) == (kind is NatKind.NONE)
-    a.send(mapped_b)
-    b.send(mapped_a)
-    net.run(until=0.2)
-    arrived = [when for when, _, source, _ in a.received if source == mapped_b]
-    assert [round(when, 9) for when in arrived] == ([] if kind is NatKind.SYMMETRIC else [0.1])
-
-
-@pytest.mark.parametrize("kind", [k for k in NatKind if k is not NatKind.UDP_BLOCKED])
-def test_the_stun_server_tells_mapping_and_filtering(kind: NatKind) -> None:
-    peers = build(Scenario(kind))
-    probe = Socket(peers.peer_a, 50000)
-    primary, alternate = peers.server.addresses
-
-    def ask(destination: Address, change: ChangeRequest | None = None) -> tuple[Address, Address]:
-        request = Message(Method.BINDING, MessageClass.REQUEST, bytes(12))
-        if change is not None:
-            request.add(CHANGE_REQUEST, change)
-        probe.received.clear()
-        probe.send(destination, request.to_bytes())
-        peers.internet.run(until=peers.internet.now + 1.0)
-        if not probe.received:
-            return ("", 0), ("", 0)
-        _, data, source, _ = probe.received[0]
-        mapped = parse_message(data).get(XOR_MAPPED_ADDRESS)
-        assert mapped is not None
-        return mapped, source
-
-    other_port = ask((primary, 3478), ChangeRequest(change_ip=False, change_port=True))[1]
-    other_both = ask((primary, 3478), ChangeRequest(change_ip=True, change_port=True))[1]
-    mapped = ask((primary, 3478))[0]
-    varies = ask((alternate, 3478))[0] != mapped
-    assert mapped[0] == "198.51.100.1"
-    assert varies == (kind is NatKind.SYMMETRIC)
-    opened = kind in (NatKind.NONE, NatKind.FULL_CONE)
-    assert (other_both == (alternate, 3479)) == opened
-    assert (other_port == (primary, 3479)) == (opened or kind is NatKind.ADDRESS_RESTRICTED)
-    assert peers.binding_server.counters.answered == 4
-
-
-def test_a_relay_carries_datagrams_between_its_client_and_whom_that_has_sent_to() -> None:
-    peers = build(Scenario(NatKind.SYMMETRIC, NatKind.PORT_RESTRICTED, rtt=0.1))
-    net = peers.internet
-    a, b = Socket(peers.peer_a), Socket(peers.peer_b)
-    relay = peers.server.allocate(peers.peer_a.attachments[0])
-    b.send(relay.address, b"too early")
-    net.run(until=1.0)
-    assert not a.received
-    (early,) = net.trace
-    assert early.dropped is DropReason.NO_PERMISSION
-    mapped_b = early.wire_source
-    peers.peer_a.send(Transmit(b"relayed", relay.address, mapped_b))
-    net.run(until=2.0)
-    assert b.received == [(pytest.approx(1.05), b"relayed", relay.address, b.local)]
-    b.send(relay.address, b"back")
-    net.run(until=3.0)
-    assert a.received == [(pytest.approx(2.05), b"back", mapped_b, relay.address)]
-    assert len(net.trace) == 5
-    assert [(p.sender, p.receiver) for p in net.trace][1:] == [
-        ("a", "server"),
-        ("server", "b"),
-        ("b", "server"),
-        ("server", "a"),
-    ]
 
 
 def test_a_nat_without_ports_left_drops_and_wraps_before_that() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ice_punch.datagram import Address, Transmit
 
 if TYPE_CHECKING:
-    from ice_punch.lab.virtual.internet import VirtualHost
+    from ice_punch.lab.virtual.host import VirtualHost
 
 EventHandler = Callable[[float, object], None]
 
@@ -35,6 +35,7 @@ class Attachment:
         "_idle_turns",
         "_last_turn",
         "_next_event",
+        "_receive_icmp_error",
         "_scheduled",
         "host",
         "machine",
@@ -58,6 +59,9 @@ class Attachment:
             machine, "handle_timer", None
         )
         self._next_event: Callable[[], object] | None = getattr(machine, "next_event", None)
+        self._receive_icmp_error: Callable[[Address, Address, float], object] | None = getattr(
+            machine, "receive_icmp_error", None
+        )
         self._scheduled: float | None = None
         self._last_turn = -1.0
         self._idle_turns = 0
@@ -83,6 +87,12 @@ class Attachment:
     def receive(self, data: bytes, source: Address, local: Address) -> None:
         self.machine.receive_datagram(data, source, local, self.host.internet.now)
         self.flush()
+
+    def receive_icmp_error(self, local: Address, destination: Address) -> None:
+        """Something that ``local`` sent to ``destination`` can not arrive."""
+        if self._receive_icmp_error is not None:
+            self._receive_icmp_error(local, destination, self.host.internet.now)
+            self.flush()
 
     def _timer(self, due: float) -> None:
         if due != self._scheduled or self._handle_timer is None:

@@ -7,195 +7,29 @@ import ipaddress
 import random
 from collections.abc import Callable, Iterable
 
-from ice_punch.datagram import Address, Transmit
+from ice_punch.datagram import Address
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.lab.behaviour import NatBehaviour, NatKind
-from ice_punch.lab.links import IDEAL, Link, LinkProfile
-from ice_punch.lab.trace import DropReason, PacketRecord, Trace
+from ice_punch.lab.links import IDEAL, AccessLink, Link, LinkProfile
+from ice_punch.lab.trace import DropReason, PacketRecord, Protocol, Trace
 from ice_punch.lab.virtual.attachment import Attachment, DatagramMachine, EventHandler
-from ice_punch.lab.virtual.relay import FIRST_RELAYED_PORT, VirtualRelay
+from ice_punch.lab.virtual.firewall import StatefulFirewall
+from ice_punch.lab.virtual.gateway import Gateway, VirtualNat
+from ice_punch.lab.virtual.host import Interface, VirtualHost
+from ice_punch.lab.virtual.node import VirtualNetwork, VirtualNode
 from ice_punch.lab.virtual.translation import TranslationTable
 
+__all__ = ["VirtualHost", "VirtualInternet", "VirtualNat", "VirtualNetwork", "VirtualNode"]
+
 Action = Callable[[], None]
-
-
-class VirtualNode:
-    """Anything with a link to a network."""
-
-    def __init__(
-        self, internet: VirtualInternet, name: str, network: VirtualNetwork, link: Link
-    ) -> None:
-        self.internet = internet
-        self.name = name
-        self.network = network
-        self.link = link
-
-    def transmit(self, packet: PacketRecord) -> None:
-        """Send a packet up this node's link, into its network."""
-        internet = self.internet
-        arrival = self.link.up.arrival(internet.now)
-        if arrival is None:
-            internet.drop(packet, DropReason.LOST, self.name)
-        elif arrival == internet.now:
-            self.network.route(packet)
-        else:
-            internet.at(arrival, lambda: self.network.route(packet), flush=False)
-
-    def take(self, packet: PacketRecord) -> None:
-        """Bring a packet down this node's link, to the node."""
-        internet = self.internet
-        arrival = self.link.down.arrival(internet.now)
-        if arrival is None:
-            internet.drop(packet, DropReason.LOST, self.name)
-        else:
-            internet.at(arrival, lambda: self.accept(packet), flush=False)
-
-    def accept(self, packet: PacketRecord) -> None:
-        raise NotImplementedError
-
-
-class VirtualHost(VirtualNode):
-    """A host with one link and any number of addresses."""
-
-    def __init__(
-        self,
-        internet: VirtualInternet,
-        name: str,
-        network: VirtualNetwork,
-        link: Link,
-        addresses: tuple[str, ...],
-    ) -> None:
-        super().__init__(internet, name, network, link)
-        self.addresses = addresses
-        self.attachments: list[Attachment] = []
-        self.relays: dict[Address, VirtualRelay] = {}
-        """The relays that this host is a client of, by relayed address."""
-        self._served: dict[Address, VirtualRelay] = {}
-
-    @property
-    def address(self) -> str:
-        """The first IP address."""
-        return self.addresses[0]
-
-    def send(self, transmit: Transmit) -> None:
-        """Put a datagram on the wire."""
-        data, local, destination = transmit
-        if local in self.relays:
-            self.relays[local].send(transmit)
-            return
-        if local[0] not in self.addresses:
-            raise ValueError(f"{self.name} has no address {local[0]} to send from")
-        packet = self.internet.new_packet(self.name, bytes(data), local, destination)
-        self.transmit(packet)
-
-    def allocate(self, client: Attachment, server_port: int = 3478) -> VirtualRelay:
-        """Relay for a machine elsewhere: it may send from the new relay's ``address``."""
-        address = (self.address, FIRST_RELAYED_PORT + len(self._served))
-        relay = VirtualRelay(self, client, address, (self.address, server_port))
-        self._served[address] = client.host.relays[address] = relay
-        return relay
-
-    def accept(self, packet: PacketRecord) -> None:
-        served = self._served.get(packet.wire_destination)
-        if served is not None:
-            served.accept_from_peer(packet)
-        elif packet.peer is not None:
-            self._accept_relayed(packet)
-        else:
-            self._accept_datagram(packet)
-
-    def _accept_relayed(self, packet: PacketRecord) -> None:
-        for relay in self._served.values():
-            if packet.source == relay.client_address and packet.sender == relay.client.host.name:
-                relay.accept_from_client(packet)
-                return
-        for relay in self.relays.values():
-            if packet.wire_destination == relay.client_address:
-                relay.accept_at_client(packet)
-                return
-
-    def _accept_datagram(self, packet: PacketRecord) -> None:
-        port = packet.wire_destination[1]
-        fallback: Attachment | None = None
-        for attachment in self.attachments:
-            if attachment.ports is None:
-                fallback = fallback or attachment
-            elif port in attachment.ports:
-                fallback = attachment
-                break
-        if fallback is None:
-            self.internet.drop(packet, DropReason.NO_LISTENER, self.name)
-            return
-        packet.receiver = self.name
-        packet.ended_at = self.internet.now
-        fallback.receive(packet.data, packet.wire_source, packet.wire_destination)
-
-
-class VirtualNat(VirtualNode):
-    """A NAT between ``inside`` and the network that its link leads to."""
-
-    def __init__(
-        self,
-        internet: VirtualInternet,
-        name: str,
-        network: VirtualNetwork,
-        link: Link,
-        address: str,
-        behaviour: NatBehaviour,
-    ) -> None:
-        super().__init__(internet, name, network, link)
-        self.address = address
-        self.table = TranslationTable(address, behaviour)
-        self.inside = VirtualNetwork(internet, f"{name} inside", gateway=self)
-
-    def outbound(self, packet: PacketRecord) -> None:
-        translated = self.table.outbound(packet.wire_source, packet.wire_destination)
-        if isinstance(translated, DropReason):
-            self.internet.drop(packet, translated, self.name)
-            return
-        packet.wire_source = translated
-        self.transmit(packet)
-
-    def accept(self, packet: PacketRecord) -> None:
-        translated = self.table.inbound(packet.wire_source, packet.wire_destination)
-        if isinstance(translated, DropReason):
-            self.internet.drop(packet, translated, self.name)
-            return
-        packet.wire_destination = translated
-        self.inside.route(packet)
-
-
-class VirtualNetwork:
-    """An address space: nodes reach each other in it, and what lies outside through the gateway."""
-
-    def __init__(
-        self, internet: VirtualInternet, name: str, gateway: VirtualNat | None = None
-    ) -> None:
-        self.internet = internet
-        self.name = name
-        self.gateway = gateway
-        self.nodes: dict[str, VirtualNode] = {}
-
-    def add(self, ip: str, node: VirtualNode) -> None:
-        if ip in self.nodes:
-            raise InvalidConfiguration(f"{self.name} has two nodes with the address {ip}")
-        self.nodes[ip] = node
-
-    def route(self, packet: PacketRecord) -> None:
-        node = self.nodes.get(packet.wire_destination[0])
-        if node is not None:
-            node.take(packet)
-        elif self.gateway is not None:
-            self.gateway.outbound(packet)
-        else:
-            self.internet.drop(packet, DropReason.NO_ROUTE, self.name)
 
 
 class VirtualInternet:
     """The internet itself, its clock and its queue of events.
 
     Every node hangs on its network by one link, so a path between two public nodes takes the
-    delay of both their links.
+    delay of both their links. Links are given as a :class:`LinkProfile` for both directions, with
+    ``downlink`` where they differ, or as an :class:`AccessLink`.
     """
 
     def __init__(self, seed: int = 0, *, start: float = 0.0) -> None:
@@ -212,28 +46,40 @@ class VirtualInternet:
         """A source of randomness that depends on the seed and ``name`` only."""
         return random.Random(f"{self.seed}/{name}")  # noqa: S311
 
+    # -- what there is ------------------------------------------------------------------------
+
     def host(
         self,
         name: str,
         *addresses: str,
-        behind: VirtualNat | None = None,
-        link: LinkProfile = IDEAL,
+        behind: Gateway | None = None,
+        link: LinkProfile | AccessLink = IDEAL,
         downlink: LinkProfile | None = None,
     ) -> VirtualHost:
-        """A new host, public or in the private network of a NAT.
+        """A new host with one interface, public or in the inside network of a gateway.
 
-        ``link`` holds for both directions unless ``downlink`` differs. Raises
-        :class:`InvalidConfiguration` for a name or an address that is taken or malformed.
+        Raises :class:`InvalidConfiguration` for a name or an address that is taken or malformed.
         """
-        network = self.public if behind is None else behind.inside
         if not addresses:
             raise InvalidConfiguration(f"the host {name} needs an address")
-        canonical = tuple(map(_canonical, addresses))
-        made = VirtualHost(self, name, network, self._link(name, link, downlink), canonical)
-        for ip in canonical:
-            network.add(ip, made)
+        made = VirtualHost(self, name)
+        self._interface(made, name, addresses, behind, link, downlink)
         self.hosts.append(made)
         return made
+
+    def interface(
+        self,
+        host: VirtualHost,
+        *addresses: str,
+        behind: Gateway | None = None,
+        link: LinkProfile | AccessLink = IDEAL,
+        downlink: LinkProfile | None = None,
+    ) -> Interface:
+        """One more interface of a host. Raises like :meth:`host`."""
+        name = f"{host.name} {len(host.interfaces) + 1}"
+        if not addresses:
+            raise InvalidConfiguration(f"the interface {name} needs an address")
+        return self._interface(host, name, addresses, behind, link, downlink)
 
     def nat(
         self,
@@ -241,21 +87,53 @@ class VirtualInternet:
         address: str,
         behaviour: NatBehaviour | NatKind = NatKind.PORT_RESTRICTED,
         *,
-        behind: VirtualNat | None = None,
-        link: LinkProfile = IDEAL,
+        behind: Gateway | None = None,
+        link: LinkProfile | AccessLink = IDEAL,
         downlink: LinkProfile | None = None,
-    ) -> VirtualNat:
-        """A new NAT with the outside address ``address``; its hosts say ``behind=`` it.
+        firewall: StatefulFirewall | None = None,
+    ) -> Gateway:
+        """A new NAT with the outside address ``address``, or as many from there on as it has.
 
-        Raises :class:`InvalidConfiguration` like :meth:`host`, and for the kind ``none``.
+        Hosts say ``behind=`` it. ``firewall`` is for the IPv6 that goes past the NAT. Raises
+        :class:`InvalidConfiguration` like :meth:`host`, and for the kind ``none``.
         """
-        resolved = behaviour.behaviour if isinstance(behaviour, NatKind) else behaviour
-        if resolved is None:
-            raise InvalidConfiguration("a NAT of the kind none is no NAT")
-        network = self.public if behind is None else behind.inside
-        ip = _canonical(address)
-        made = VirtualNat(self, name, network, self._link(name, link, downlink), ip, resolved)
-        network.add(ip, made)
+        table = self._table(name, address, behaviour)
+        return self._gateway(name, behind, link, downlink, table=table, firewall=firewall)
+
+    def nat64(
+        self,
+        name: str,
+        address: str,
+        behaviour: NatBehaviour | NatKind = NatKind.PORT_RESTRICTED,
+        *,
+        prefix: str | None = None,
+        behind: Gateway | None = None,
+        link: LinkProfile | AccessLink = IDEAL,
+        downlink: LinkProfile | None = None,
+        firewall: StatefulFirewall | None = None,
+    ) -> Gateway:
+        """A new NAT64 with the outside IPv4 address ``address``; ``prefix`` is the inside IPv6
+        prefix where IPv6 itself gets out as well. Raises like :meth:`nat`."""
+        table = self._table(name, address, behaviour)
+        made = self._gateway(name, behind, link, downlink, nat64=table, firewall=firewall)
+        if prefix is not None:
+            made.network.add_route(prefix, made)
+        return made
+
+    def router(
+        self,
+        name: str,
+        *prefixes: str,
+        behind: Gateway | None = None,
+        link: LinkProfile | AccessLink = IDEAL,
+        downlink: LinkProfile | None = None,
+        firewall: StatefulFirewall | None = None,
+    ) -> Gateway:
+        """A new router to the inside ``prefixes``, with or without a firewall. Raises like
+        :meth:`host`."""
+        made = self._gateway(name, behind, link, downlink, firewall=firewall)
+        for prefix in prefixes:
+            made.network.add_route(prefix, made)
         return made
 
     def attach(
@@ -277,6 +155,8 @@ class VirtualInternet:
         self.at(self.now, attachment.flush, flush=False)
         return attachment
 
+    # -- time ---------------------------------------------------------------------------------
+
     def at(self, time: float, action: Action, *, flush: bool = True) -> None:
         """Call ``action`` at ``time``; afterwards, unless told not to, flush every machine."""
         if time < self.now:
@@ -293,6 +173,7 @@ class VirtualInternet:
         for host in self.hosts:
             for attachment in host.attachments:
                 attachment.flush()
+            host.flush_streams()
 
     def run(self, until: float, stop: Callable[[], bool] | None = None) -> bool:
         """Let time pass up to and including ``until``.
@@ -314,27 +195,110 @@ class VirtualInternet:
         self.now = max(self.now, until)
         return False
 
+    # -- packets ------------------------------------------------------------------------------
+
     def new_packet(
-        self, sender: str, data: bytes, source: Address, destination: Address
+        self,
+        sender: str,
+        data: bytes,
+        source: Address,
+        destination: Address,
+        *,
+        protocol: Protocol = Protocol.UDP,
     ) -> PacketRecord:
         packet = PacketRecord(
-            len(self.trace), self.now, sender, source, destination, data, source, destination
+            len(self.trace),
+            self.now,
+            sender,
+            source,
+            destination,
+            data,
+            source,
+            destination,
+            protocol,
         )
         self.trace.packets.append(packet)
         return packet
+
+    def copy(self, packet: PacketRecord) -> PacketRecord:
+        """A link made two of one."""
+        made = self.new_packet(
+            packet.sender,
+            packet.data,
+            packet.source,
+            packet.destination,
+            protocol=packet.protocol,
+        )
+        made.sent_at = packet.sent_at
+        made.wire_source, made.wire_destination = packet.wire_source, packet.wire_destination
+        made.segment, made.error = packet.segment, packet.error
+        made.copy_of, made.hops = packet.number, packet.hops
+        return made
 
     def drop(self, packet: PacketRecord, reason: DropReason, node: str) -> None:
         packet.dropped = reason
         packet.dropped_by = node
         packet.ended_at = self.now
 
-    def _link(self, name: str, up: LinkProfile, down: LinkProfile | None) -> Link:
+    # -- making -------------------------------------------------------------------------------
+
+    def _interface(
+        self,
+        host: VirtualHost,
+        name: str,
+        addresses: tuple[str, ...],
+        behind: Gateway | None,
+        link: LinkProfile | AccessLink,
+        downlink: LinkProfile | None,
+    ) -> Interface:
+        network = self.public if behind is None else behind.inside
+        canonical = tuple(map(_canonical, addresses))
+        made = Interface(host, network, self._link(name, link, downlink), canonical)
+        host.interfaces.append(made)
+        return made
+
+    def _table(
+        self, name: str, address: str, behaviour: NatBehaviour | NatKind
+    ) -> TranslationTable:
+        resolved = behaviour.behaviour if isinstance(behaviour, NatKind) else behaviour
+        if resolved is None:
+            raise InvalidConfiguration("a NAT of the kind none is no NAT")
+        ip = _canonical(address)
+        if ":" in ip:
+            raise InvalidConfiguration(f"the outside of a NAT is IPv4: {ip}")
+        return TranslationTable(ip, resolved, source=self.random(f"{name} table"))
+
+    def _gateway(
+        self,
+        name: str,
+        behind: Gateway | None,
+        link: LinkProfile | AccessLink,
+        downlink: LinkProfile | None,
+        *,
+        table: TranslationTable | None = None,
+        firewall: StatefulFirewall | None = None,
+        nat64: TranslationTable | None = None,
+    ) -> Gateway:
+        network = self.public if behind is None else behind.inside
+        return Gateway(
+            self,
+            name,
+            network,
+            self._link(name, link, downlink),
+            table=table,
+            firewall=firewall,
+            nat64=nat64,
+        )
+
+    def _link(
+        self, name: str, link: LinkProfile | AccessLink, downlink: LinkProfile | None
+    ) -> Link:
         if name in self._names:
             raise InvalidConfiguration(f"two nodes have the name {name}")
         self._names.add(name)
-        return Link(
-            up, up if down is None else down, self.random(f"{name} up"), self.random(f"{name} down")
-        )
+        if isinstance(link, LinkProfile):
+            link = AccessLink(link, link if downlink is None else downlink)
+        return Link(link, self.random(f"{name} up"), self.random(f"{name} down"))
 
 
 def _canonical(ip: str) -> str:

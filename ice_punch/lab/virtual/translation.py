@@ -1,82 +1,146 @@
-"""The translation table of a virtual NAT, RFC 4787."""
+"""The translation table of a virtual NAT: RFC 4787, and RFC 5382 for TCP."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import ipaddress
+import random
+from dataclasses import dataclass
+from enum import StrEnum
 
 from ice_punch.datagram import Address
-from ice_punch.lab.behaviour import Blocking, Filtering, Mapping, NatBehaviour, PortAllocation
-from ice_punch.lab.trace import DropReason
+from ice_punch.lab.behaviour import (
+    Blocking,
+    EarlyInbound,
+    Hairpinning,
+    Mapping,
+    NatBehaviour,
+    Pooling,
+    PortAllocation,
+    Refresh,
+)
+from ice_punch.lab.trace import DropReason, Protocol
+from ice_punch.lab.virtual.contacts import ContactFilter
 
 FIRST_DYNAMIC_PORT = 1024
 LAST_PORT = 65535
+SPAN = LAST_PORT - FIRST_DYNAMIC_PORT + 1
+FIRST_SEQUENTIAL_PORT = 40000
+CLAIM_SECONDS = 30.0
+"""How long a Linux router holds on to what it took for its own (nf_conntrack_udp_timeout)."""
+
+
+class _Claimed(StrEnum):
+    """The key of a mapping that had to make way, towards one destination."""
+
+    CLAIMED = "claimed"
+
+
+MappingKey = str | Address | tuple[_Claimed, Address] | None
 
 
 @dataclass(slots=True)
 class NatMapping:
+    protocol: Protocol
     internal: Address
     external: Address
-    contacted: set[Address] = field(default_factory=set)
-    contacted_ips: set[str] = field(default_factory=set)
+    refreshed_at: float = 0.0
 
 
 class TranslationTable:
-    """Mappings and filters of one NAT with one external IP address.
+    """Mappings and filters of one NAT.
 
-    ``first_port`` is where sequential allocation begins.
+    ``first_port`` is where sequential allocation begins. All randomness is drawn from ``source``.
     """
 
     def __init__(
-        self, external_ip: str, behaviour: NatBehaviour, *, first_port: int = 40000
+        self,
+        external_ip: str,
+        behaviour: NatBehaviour,
+        *,
+        first_port: int = FIRST_SEQUENTIAL_PORT,
+        source: random.Random | None = None,
     ) -> None:
-        self.external_ip = external_ip
+        first = ipaddress.ip_address(external_ip)
+        self.external_ips = tuple(str(first + n) for n in range(behaviour.external_addresses))
         self.behaviour = behaviour
+        self._random = source or random.Random(f"nat {external_ip}")  # noqa: S311
         self._next_port = first_port
-        self._by_key: dict[tuple[Address, str | Address | None], NatMapping] = {}
-        self._by_port: dict[int, NatMapping] = {}
+        self._by_key: dict[tuple[Protocol, Address, MappingKey], NatMapping] = {}
+        self._by_external: dict[tuple[Protocol, Address], NatMapping] = {}
+        self._filter = ContactFilter(behaviour.filtering, behaviour.lifetime, behaviour.refresh)
+        self._paired: dict[str, str] = {}
+        self._offsets: dict[tuple[str, MappingKey], int] = {}
+        self._blacklist: dict[str, float] = {}
+        self._claims: dict[tuple[Protocol, Address, Address], float] = {}
+        self._spent: set[tuple[Protocol, Address]] = set()
+
+    @property
+    def external_ip(self) -> str:
+        return self.external_ips[0]
 
     @property
     def mappings(self) -> tuple[NatMapping, ...]:
-        return tuple(self._by_port.values())
+        return tuple(self._by_external.values())
 
-    def outbound(self, source: Address, destination: Address) -> Address | DropReason:
+    # -- outbound -----------------------------------------------------------------------------
+
+    def outbound(
+        self,
+        source: Address,
+        destination: Address,
+        now: float = 0.0,
+        protocol: Protocol = Protocol.UDP,
+    ) -> Address | DropReason:
         """The external source that a packet from inside leaves with."""
-        if self.behaviour.blocking is Blocking.UDP:
-            return DropReason.UDP_BLOCKED
-        if destination[0] == self.external_ip:
-            return DropReason.NO_HAIRPIN
-        key = (source, self._mapping_key(destination))
-        mapping = self._by_key.get(key)
+        blocked = blocks(self.behaviour.blocking, protocol, destination)
+        if blocked is not None:
+            return blocked
+        mapping = self._mapping(protocol, source, destination, now)
         if mapping is None:
-            port = self._allocate(source[1])
-            if port is None:
-                return DropReason.NO_PORT
-            mapping = NatMapping(source, (self.external_ip, port))
-            self._by_key[key] = self._by_port[port] = mapping
-        mapping.contacted.add(destination)
-        mapping.contacted_ips.add(destination[0])
+            return DropReason.NO_PORT
+        if self.behaviour.refresh is not Refresh.INBOUND:
+            mapping.refreshed_at = now
+        self._filter.contact(protocol, source, destination, now)
         return mapping.external
 
-    def inbound(self, source: Address, destination: Address) -> Address | DropReason:
-        """The internal destination of a packet that came from outside."""
-        mapping = self._by_port.get(destination[1])
-        if mapping is None:
-            return DropReason.NO_MAPPING
-        filtering = self.behaviour.filtering
-        if filtering is Filtering.ADDRESS_DEPENDENT:
-            passes = source[0] in mapping.contacted_ips
-        elif filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT:
-            passes = source in mapping.contacted
-        else:
-            passes = True
-        return mapping.internal if passes else DropReason.FILTERED
+    def hairpin(
+        self,
+        source: Address,
+        destination: Address,
+        now: float = 0.0,
+        protocol: Protocol = Protocol.UDP,
+    ) -> tuple[Address, Address] | DropReason:
+        """Source and destination of a packet from inside to an external address of ours, as it
+        goes back inside (section 6)."""
+        if self.behaviour.hairpinning is Hairpinning.NONE:
+            return DropReason.NO_HAIRPIN
+        external = self.outbound(source, destination, now, protocol)
+        if isinstance(external, DropReason):
+            return external
+        internal = self.inbound(external, destination, now, protocol)
+        if isinstance(internal, DropReason):
+            return internal
+        inside = self.behaviour.hairpinning is Hairpinning.INTERNAL_SOURCE
+        return (source if inside else external), internal
 
-    def forget(self) -> None:
-        """Lose every mapping, as a NAT does that restarts."""
-        self._by_key.clear()
-        self._by_port.clear()
+    def _mapping(
+        self, protocol: Protocol, source: Address, destination: Address, now: float
+    ) -> NatMapping | None:
+        moved = (protocol, source, (_Claimed.CLAIMED, destination))
+        mapping = self._by_key.get(moved)
+        if mapping is not None and self._lives(mapping, now):
+            return mapping
+        key = (protocol, source, self._mapping_key(destination))
+        mapping = self._by_key.get(key)
+        if mapping is None or not self._lives(mapping, now):
+            if mapping is not None:
+                self._remove(key, mapping)
+            mapping = self._add(key, destination, now)
+        if mapping is not None and self._is_claimed(protocol, mapping.external, destination, now):
+            mapping = self._add(moved, destination, now, anywhere=True)
+        return mapping
 
-    def _mapping_key(self, destination: Address) -> str | Address | None:
+    def _mapping_key(self, destination: Address) -> MappingKey:
         match self.behaviour.mapping:
             case Mapping.ENDPOINT_INDEPENDENT:
                 return None
@@ -85,16 +149,161 @@ class TranslationTable:
             case Mapping.ADDRESS_AND_PORT_DEPENDENT:
                 return destination
 
-    def _allocate(self, internal_port: int) -> int | None:
-        preserving = self.behaviour.allocation is PortAllocation.PRESERVING
-        first = internal_port if preserving else self._next_port
-        span = LAST_PORT - FIRST_DYNAMIC_PORT + 1
-        for step in range(span):
-            port = first + step
-            if port > LAST_PORT:
-                port -= span
-            if port not in self._by_port:
-                if not preserving:
-                    self._next_port = port + 1 if port < LAST_PORT else FIRST_DYNAMIC_PORT
+    def _add(
+        self,
+        key: tuple[Protocol, Address, MappingKey],
+        destination: Address,
+        now: float,
+        *,
+        anywhere: bool = False,
+    ) -> NatMapping | None:
+        protocol, internal, within = key
+        ip = self._external_ip(internal[0])
+        port = self._allocate(protocol, ip, internal, within, anywhere=anywhere)
+        if port is None:
+            return None
+        mapping = NatMapping(protocol, internal, (ip, port), now)
+        self._by_key[key] = self._by_external[protocol, mapping.external] = mapping
+        return mapping
+
+    def _remove(self, key: tuple[Protocol, Address, MappingKey], mapping: NatMapping) -> None:
+        del self._by_key[key]
+        self._by_external.pop((mapping.protocol, mapping.external), None)
+
+    def _lives(self, mapping: NatMapping, now: float) -> bool:
+        lifetime = self.behaviour.lifetime
+        if lifetime is None or mapping.protocol is not Protocol.UDP:
+            return True
+        return now < mapping.refreshed_at + lifetime
+
+    def _external_ip(self, internal_ip: str) -> str:
+        if len(self.external_ips) == 1:
+            return self.external_ips[0]
+        if self.behaviour.pooling is Pooling.ARBITRARY:
+            return self._choose(self.external_ips)
+        if internal_ip not in self._paired:
+            self._paired[internal_ip] = self._choose(self.external_ips)
+        return self._paired[internal_ip]
+
+    def _choose(self, ips: tuple[str, ...]) -> str:
+        return ips[int(self._random.random() * len(ips))]
+
+    def _random_port(self) -> int:
+        return FIRST_DYNAMIC_PORT + int(self._random.random() * SPAN)
+
+    def _allocate(
+        self,
+        protocol: Protocol,
+        ip: str,
+        internal: Address,
+        within: MappingKey,
+        *,
+        anywhere: bool,
+    ) -> int | None:
+        """Section 4.2."""
+        allocation = PortAllocation.RANDOM if anywhere else self.behaviour.allocation
+        step = 1
+        match allocation:
+            case PortAllocation.PRESERVING:
+                first = internal[1]
+            case PortAllocation.PARITY_PRESERVING:
+                step = 2
+                first = self._random_port() & ~1 | internal[1] & 1
+            case PortAllocation.CONTIGUOUS:
+                offset = self._offsets.setdefault((internal[0], within), self._random_port())
+                first = internal[1] + offset
+            case PortAllocation.SEQUENTIAL:
+                step = self.behaviour.step
+                first = self._next_port
+            case PortAllocation.RANDOM:
+                first = self._random_port()
+        for number in range(SPAN):
+            # A step that meets only its own ports again goes on beside them.
+            drift = number // SPAN_STEPS if abs(step) > 1 else 0
+            port = FIRST_DYNAMIC_PORT + (first + number * step + drift - FIRST_DYNAMIC_PORT) % SPAN
+            if allocation is PortAllocation.PRESERVING and number == 0:
+                port = first
+            where = (protocol, (ip, port))
+            if where not in self._by_external and where not in self._spent:
+                if allocation is PortAllocation.SEQUENTIAL:
+                    self._next_port = port + step
                 return port
         return None
+
+    # -- inbound ------------------------------------------------------------------------------
+
+    def inbound(
+        self,
+        source: Address,
+        destination: Address,
+        now: float = 0.0,
+        protocol: Protocol = Protocol.UDP,
+    ) -> Address | DropReason:
+        """The internal destination of a packet that came from outside."""
+        until = self._blacklist.get(source[0])
+        if until is not None and now < until:
+            return DropReason.BLACKLISTED
+        mapping = self._by_external.get((protocol, destination))
+        if mapping is None or not self._lives(mapping, now):
+            return self._early(protocol, source, destination, now, DropReason.NO_MAPPING)
+        if not self._filter.admits(protocol, mapping.internal, source, now):
+            return self._early(protocol, source, destination, now, DropReason.FILTERED)
+        if self.behaviour.refresh is not Refresh.OUTBOUND:
+            mapping.refreshed_at = now
+        return mapping.internal
+
+    def internal_of(self, protocol: Protocol, external: Address) -> Address | None:
+        """Whose external address that is, for ICMP errors about its packets (RFC 5508)."""
+        mapping = self._by_external.get((protocol, external))
+        return None if mapping is None else mapping.internal
+
+    def _early(
+        self,
+        protocol: Protocol,
+        source: Address,
+        destination: Address,
+        now: float,
+        reason: DropReason,
+    ) -> DropReason:
+        match self.behaviour.early_inbound:
+            case EarlyInbound.BLACKLIST:
+                self._blacklist[source[0]] = now + self.behaviour.blacklist_seconds
+            case EarlyInbound.CLAIM:
+                self._claims[protocol, destination, source] = now + CLAIM_SECONDS
+        return reason
+
+    def _is_claimed(
+        self, protocol: Protocol, external: Address, remote: Address, now: float
+    ) -> bool:
+        until = self._claims.get((protocol, external, remote))
+        return until is not None and now < until
+
+    # -- what happens to NATs -----------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Lose everything, as a NAT does that restarts."""
+        self._by_key.clear()
+        self._by_external.clear()
+        self._filter.forget()
+        self._blacklist.clear()
+        self._claims.clear()
+
+    def rebind(self) -> None:
+        """Move every mapping to a new port: the old ones are never used again."""
+        self._spent |= self._by_external.keys()
+        self._by_key.clear()
+        self._by_external.clear()
+
+
+SPAN_STEPS = SPAN // 2
+"""After so many steps of two every port of one parity has been tried."""
+
+
+def blocks(blocking: Blocking, protocol: Protocol, destination: Address) -> DropReason | None:
+    """Why a firewall keeps a packet from leaving; ``None`` if it does not."""
+    match blocking:
+        case Blocking.UDP if protocol is Protocol.UDP:
+            return DropReason.UDP_BLOCKED
+        case Blocking.ALL_BUT_TCP_443 if (protocol, destination[1]) != (Protocol.TCP, 443):
+            return DropReason.UDP_BLOCKED if protocol is Protocol.UDP else DropReason.BLOCKED
+    return None
