@@ -17,6 +17,7 @@ from ice_punch.ice.events import (
     LocalCandidateFound,
     ServerQueryEnded,
 )
+from ice_punch.ice.knocking import Knocking
 from ice_punch.ice.liveness import Liveness
 from ice_punch.ice.pacer import Pacer
 from ice_punch.ice.pair import CandidatePair
@@ -78,6 +79,7 @@ class Agent:
         )
         self._checks = Checks(self._session, self._conclusion)
         self._requests = Requests(self._session, self._conclusion)
+        self._knocking = Knocking(self._session, self._checks, self._queries.mapping_varies)
         self._liveness = Liveness(self._session, self._checks.forget)
         self._trickle = Trickle(self._session, self._checks.forget)
         self._query_is_next = True
@@ -350,7 +352,7 @@ class Agent:
         queries = self._queries.get_timer()
         if queries is not None:
             times.append(queries)
-        if self._queries.has_work() or self._checks.may_send():
+        if self._has_work():
             times.append(self.pacer.next_at)
         return min(times, default=None)
 
@@ -371,9 +373,10 @@ class Agent:
         self._conclusion.consider_nomination(self.pacer.ta, now)
         if session.state is IceState.COMPLETED and not self._queries.stopped:
             self._queries.stop()  # RFC 8445 section 5.1.1.4: kept alive until ICE is done
-        while (self._queries.has_work() or self._checks.may_send()) and self.pacer.take(now):
+        self._knocking.follow_pairs(now)
+        while self._has_work() and self.pacer.take(now):
             # RFC 8445 section 6.1.4.2: triggered checks first. Queries to servers and ordinary
-            # checks take turns, so that neither waits for all of the other.
+            # checks take turns, so that neither waits for all of the other. Knocking comes last.
             query = self._queries.has_work() and self._query_is_next
             if self._checks.may_send() and self._checks.perform_next(
                 self.pacer.ta, now, triggered_only=query
@@ -382,7 +385,13 @@ class Agent:
             elif self._queries.has_work():
                 self._queries.start_next(now, self.pacer.ta)
                 self._query_is_next = False
+            elif self._knocking.has_work():
+                self._knocking.knock(self.pacer.ta, now)
+            self._knocking.follow_pairs(now)
         self._liveness.follow_pairs(now)
+
+    def _has_work(self) -> bool:
+        return self._queries.has_work() or self._checks.may_send() or self._knocking.has_work()
 
     def _expired(self, now: float) -> bool:
         """Whether consent is over; nothing may leave or count after that."""

@@ -3,6 +3,8 @@ section 7.2."""
 
 from __future__ import annotations
 
+from collections import deque
+
 from ice_punch.datagram import Address
 from ice_punch.ice.binding import check_request
 from ice_punch.ice.candidate import (
@@ -26,6 +28,7 @@ from ice_punch.stun import (
 
 MINIMUM_RTO = 0.5
 """Seconds, RFC 8445 section 14.3."""
+REPEATS_REMEMBERED = 64
 MAX_ROLE_CONFLICTS = 8
 """A peer that answers 487 more often than this is not resolving anything."""
 
@@ -37,6 +40,8 @@ class Checks:
         self._session = session
         self._conclusion = conclusion
         self._out: dict[bytes, tuple[CandidatePair, Check]] = {}
+        self._repeated: deque[bytes] = deque()
+        """Transaction ids of repeated checks, the latest few."""
         self._role_conflicts = 0
         self._learned = 0
         """Peer-reflexive candidates of ours: as many as the peer cares to invent, so bounded."""
@@ -62,9 +67,30 @@ class Checks:
 
     def _start(self, pair: CandidatePair, ta: float, now: float) -> None:
         session = self._session
+        nominate = session.controlling and session.nominating.get(pair.component) is pair
+        check = self._make(pair, ta, now, nominate=nominate)
+        pair.checks.append(check)
+        if len(pair.checks) > CHECKS_REMEMBERED:
+            self._out.pop(pair.checks.popleft().transaction_id, None)
+        if not pair.valid:
+            pair.state = PairState.IN_PROGRESS
+        self._send(pair, check)
+
+    def repeat(self, pair: CandidatePair, ta: float, now: float) -> None:
+        """One more check on a pair that is In-Progress: it is sent once, its answer counts like
+        any other, and what becomes of the pair without an answer is up to the check before."""
+        check = self._make(pair, ta, now, nominate=False)
+        check.retransmission.cancel()
+        self._repeated.append(check.transaction_id)
+        if len(self._repeated) > REPEATS_REMEMBERED:
+            self._out.pop(self._repeated.popleft(), None)
+        self._session.counters["checks_repeated"] += 1
+        self._send(pair, check)
+
+    def _make(self, pair: CandidatePair, ta: float, now: float, *, nominate: bool) -> Check:
+        session = self._session
         remote = session.remote_credentials
         assert remote is not None
-        nominate = session.controlling and session.nominating.get(pair.component) is pair
         transaction_id = session.random.randbytes(12)
         request = check_request(
             transaction_id,
@@ -84,13 +110,8 @@ class Checks:
             now, rto=max(config.rto, MINIMUM_RTO, ta * active), rc=config.rc, rm=config.rm
         )
         check = Check(transaction_id, request, retransmission, nominate, session.controlling)
-        pair.checks.append(check)
-        if len(pair.checks) > CHECKS_REMEMBERED:
-            self._out.pop(pair.checks.popleft().transaction_id, None)
         self._out[transaction_id] = (pair, check)
-        if not pair.valid:
-            pair.state = PairState.IN_PROGRESS
-        self._send(pair, check)
+        return check
 
     def _send(self, pair: CandidatePair, check: Check) -> None:
         pair.requests_sent += 1
