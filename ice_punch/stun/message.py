@@ -159,6 +159,23 @@ class Message:
         """The attribute's value, the first one's if it is there twice (RFC 8489 section 14)."""
         return self._values.get(attribute.type)
 
+    def get_all(self, attribute: AttributeType[T]) -> tuple[T, ...]:
+        """Every value of an attribute that may stand there more than once, in order, as
+        XOR-PEER-ADDRESS does (RFC 8656 section 10.1); ``get`` gives the first. Raises
+        StunParseError for a malformed one."""
+        body = b"".join(self._parts)
+        found: list[T] = []
+        offset = 0
+        while offset < len(body):
+            type_, length = _TYPE_AND_LENGTH.unpack_from(body, offset)
+            start = offset + 4
+            if type_ == attribute.type:
+                value = attribute.decode(body[start : start + length], self.transaction_id)
+                if value is not None:
+                    found.append(value)
+            offset = start + length + (-length & 3)
+        return tuple(found)
+
     def add(self, attribute: AttributeType[T], value: T) -> None:
         """Appends an attribute. Raises ValueError for a value that it can not carry."""
         type_ = attribute.type
