@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from ice_punch.version import __version__
 
 _HOME = {
     "Channel": "ice_punch.channel",
@@ -19,8 +19,12 @@ _HOME = {
     "IceServer": "ice_punch.net.ice_server",
     "Path": "ice_punch.path",
     "PeerOptions": "ice_punch.peer",
+    "Recording": "ice_punch.recording",
+    "RecordingFiles": "ice_punch.net.recording_file",
+    "Replay": "ice_punch.recording",
     "connect": "ice_punch.peer",
     "listen": "ice_punch.peer",
+    "replay": "ice_punch.recording",
     **dict.fromkeys(
         (
             "AuthenticationRejected",
@@ -36,9 +40,13 @@ _HOME = {
             "InvalidConfiguration",
             "InvalidDescription",
             "InvalidLink",
+            "InvalidRecording",
             "NoRoute",
             "PeerSilent",
             "PortRangeExhausted",
+            "RecordingAltered",
+            "RecordingCutShort",
+            "RecordingVersionMismatch",
             "RelayDenied",
             "ServerUnreachable",
             "SignalingFailed",
@@ -65,9 +73,13 @@ if TYPE_CHECKING:
         InvalidConfiguration,
         InvalidDescription,
         InvalidLink,
+        InvalidRecording,
         NoRoute,
         PeerSilent,
         PortRangeExhausted,
+        RecordingAltered,
+        RecordingCutShort,
+        RecordingVersionMismatch,
         RelayDenied,
         ServerUnreachable,
         SignalingFailed,
@@ -75,8 +87,10 @@ if TYPE_CHECKING:
     )
     from ice_punch.net.gatherer import GatheringOptions
     from ice_punch.net.ice_server import IceServer
+    from ice_punch.net.recording_file import RecordingFiles
     from ice_punch.path import Path
     from ice_punch.peer import PeerOptions, connect, listen
+    from ice_punch.recording import Recording, Replay, replay
 
 __all__ = [
     "AuthenticationRejected",
@@ -97,18 +111,26 @@ __all__ = [
     "InvalidConfiguration",
     "InvalidDescription",
     "InvalidLink",
+    "InvalidRecording",
     "NoRoute",
     "Path",
     "PeerOptions",
     "PeerSilent",
     "PortRangeExhausted",
+    "Recording",
+    "RecordingAltered",
+    "RecordingCutShort",
+    "RecordingFiles",
+    "RecordingVersionMismatch",
     "RelayDenied",
+    "Replay",
     "ServerUnreachable",
     "SignalingFailed",
     "WrongSecret",
     "__version__",
     "connect",
     "listen",
+    "replay",
 ]
 
 

@@ -8,7 +8,9 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from ice_punch.datagram import RandomSource
 from ice_punch.driver import AgentDriver, common_pacer
 from ice_punch.errors import (
     ChannelClosed,
@@ -53,6 +55,9 @@ from ice_punch.sdp import (
     make_ufrag,
     parse_candidate,
 )
+
+if TYPE_CHECKING:
+    from ice_punch.net.recording_file import RecordingFile, RecordingFiles
 
 DIRECT_ONLY_GIVE_UP = 8.0
 """Seconds. Without relays, what was silent for so long does not begin to answer."""
@@ -101,11 +106,13 @@ class IceConnection:
         options: GatheringOptions | None = None,
         agent_config: AgentConfig | None = None,
         receive_queue: int = RECEIVE_QUEUE,
+        record: RecordingFiles | None = None,
     ) -> None:
         """Needs a running event loop.
 
         ``controlling`` is the role of the side that offers (RFC 8445 section 6.1.1); when both
-        sides say the same they sort it out. ``ice_servers`` are RFC 7064 and 7065 URIs. Raises
+        sides say the same they sort it out. ``ice_servers`` are RFC 7064 and 7065 URIs. Everything
+        the agent is told goes to the next file of ``record``, to be replayed. Raises
         InvalidConfiguration for a bad URI or contradictory options.
         """
         servers = tuple(s if isinstance(s, IceServer) else IceServer.parse(s) for s in ice_servers)
@@ -120,13 +127,8 @@ class IceConnection:
             config = replace(config, direct_only=True, give_up_after=DIRECT_ONLY_GIVE_UP)
         source = random.SystemRandom()
         self._loop = asyncio.get_running_loop()
-        self._agent = Agent(
-            controlling=controlling,
-            credentials=Credentials(make_ufrag(source), make_pwd(source)),
-            random=source,
-            config=config,
-            pacer=Pacer(config.ta, common=common_pacer()),
-        )
+        self._recording = None if record is None else record.begin(self._options.ice_servers)
+        self._agent = _make_agent(controlling, source, config, self._recording)
         self._inbox = Inbox(receive_queue, self._raise_failure)
         self._driver = AgentDriver(
             self._agent, self._options, on_data=self._inbox.put, on_event=self._on_event
@@ -404,6 +406,8 @@ class IceConnection:
     # -- what the agent tells -----------------------------------------------------------------
 
     def _on_event(self, event: Event) -> None:
+        if self._recording is not None:
+            self._recording.note(event, self._driver.gatherer.reports)
         if isinstance(event, ServerQueryEnded):
             self._driver.gatherer.queries_changed()
         elif isinstance(event, LocalCandidateFound):
@@ -440,7 +444,13 @@ class IceConnection:
         if not self._valid.done():
             self._fail(error)
 
+    def note_failure(self, error: IcePunchError) -> None:
+        """What the user is told, for whoever reads the recording."""
+        if self._recording is not None:
+            self._recording.note_failure(error)
+
     def _fail(self, error: IcePunchError) -> None:
+        self.note_failure(error)
         if self._failure is None:
             self._failure = error
         if not self._valid.done():
@@ -466,6 +476,8 @@ class IceConnection:
     def _end(self) -> list[asyncio.Task[None]]:
         """Fall silent now; the tasks that have yet to stop."""
         self._driver.stop()
+        if self._recording is not None:
+            self._recording.end(self._driver.gatherer.reports)
         self._closed = True
         tasks = [*self._resolving, *([] if self._gathering is None else [self._gathering])]
         for task in tasks:
@@ -488,6 +500,30 @@ class IceConnection:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _make_agent(
+    controlling: bool,
+    source: RandomSource,
+    config: AgentConfig,
+    recording: RecordingFile | None,
+) -> Agent:
+    credentials = Credentials(make_ufrag(source), make_pwd(source))
+    if recording is None:
+        return Agent(
+            controlling=controlling,
+            credentials=credentials,
+            random=source,
+            config=config,
+            pacer=Pacer(config.ta, common=common_pacer()),
+        )
+    return recording.agent(
+        controlling=controlling,
+        credentials=credentials,
+        random=source,
+        config=config,
+        common=common_pacer(),
+    )
 
 
 async def _events_of(

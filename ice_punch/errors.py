@@ -98,5 +98,34 @@ class InvalidLink(InvalidConfiguration):
     """The link is not one that ``listen`` made: no secret, no room, or no server."""
 
 
+class InvalidRecording(InvalidConfiguration):
+    """A recording that can not be replayed. ``RecordingVersionMismatch``, ``RecordingCutShort`` and
+    ``RecordingAltered`` are the recordings among them; the rest are other files."""
+
+
+class RecordingVersionMismatch(InvalidRecording):
+    """A recording in a format of another version than the one that is read here."""
+
+
+class RecordingCutShort(InvalidRecording):
+    """A recording without its end: the program was killed, or the file not copied whole."""
+
+    def __init__(self, message: str, *, inputs: int) -> None:
+        super().__init__(message)
+        self.inputs = inputs
+        """How many inputs of the agent there are."""
+
+
+class RecordingAltered(InvalidRecording):
+    """A recording that says something else than what its agent does when it runs again."""
+
+    def __init__(self, message: str, *, input: int, at: float | None = None) -> None:
+        super().__init__(message)
+        self.input = input
+        """The number of the input, from 1, after which it shows; 0: before the first."""
+        self.at = at
+        """Seconds from the first input; None where no input is to blame."""
+
+
 class WrongSecret(IcePunchError):
     """The peer could not open what we sealed, or we what it sealed: the secrets differ."""

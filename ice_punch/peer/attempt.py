@@ -56,6 +56,7 @@ class Attempt:
             controlling=offerer,
             options=options.gathering(ice_servers),
             receive_queue=options.receive_queue,
+            record=options.record,
         )
         self._certificate = Certificate.generate() if options.encrypt else None
         self._tls_id = make_tls_id(random.SystemRandom()) if options.encrypt else None
@@ -79,12 +80,14 @@ class Attempt:
                 return await self._run()
         except TimeoutError:
             error = self._timed_out()
+            self._connection.note_failure(error)
             await self._abandon("reject", _first_clause(error))
             raise error from None
         except SignalingError as error:
             await self._abandon("bye", "")
             raise SignalingFailed(str(error)) from error
         except IcePunchError as error:
+            self._connection.note_failure(error)
             await self._abandon("reject", self._refusal or _first_clause(error))
             raise
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ice_punch.connection import ConnectionEvent
 from ice_punch.errors import InvalidConfiguration
@@ -12,6 +13,9 @@ from ice_punch.ice import Candidate
 from ice_punch.inbox import RECEIVE_QUEUE
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
+
+if TYPE_CHECKING:
+    from ice_punch.net.recording_file import RecordingFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class PeerOptions:
     """Datagrams held for a slow reader; past that the oldest go."""
     observer: Callable[[PeerEvent], None] | None = None
     """Told of everything that happens on the way."""
+    record: RecordingFiles | None = None
+    """Record each attempt to reach a peer, to be replayed."""
 
     def gathering(self, more: tuple[IceServer, ...] = ()) -> GatheringOptions:
         """Raises InvalidConfiguration for a bad URI or contradictory options."""

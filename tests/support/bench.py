@@ -107,10 +107,11 @@ class Bench:
         lite: bool = False,
         start: float = 1000.0,
         seed: int = 0,
+        make_agent: Callable[..., Agent] = Agent,
     ) -> None:
         self.now = start
         self.begun = start
-        self.agent = Agent(
+        self.agent = make_agent(
             controlling=controlling,
             credentials=OURS,
             random=random.Random(seed),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ice_punch.datagram import Address, Transmit
@@ -79,6 +80,7 @@ class Wire:
         bases: tuple[int, int] = (1, 1),
         roles: tuple[bool, bool] = (True, False),
         config: AgentConfig | None = None,
+        make_agent: Callable[..., Agent] = Agent,
     ) -> None:
         self.now = 0.0
         self.weather = weather
@@ -89,7 +91,7 @@ class Wire:
         self.ends: list[End] = []
         for n, (count, role) in enumerate(zip(bases, roles, strict=True)):
             addresses = tuple((f"192.0.2.{10 * n + i + 1}", 5000) for i in range(count))
-            agent = Agent(
+            agent = make_agent(
                 controlling=role,
                 credentials=Credentials(f"ufrag{n}", f"password-of-24-characters{n}"),
                 random=random.Random(seed * 2 + n),
