@@ -10,10 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from ice_punch.cli.output import Output, make_output
-from ice_punch.errors import IcePunchError, InterfaceNotFound, InvalidConfiguration, InvalidLink
+from ice_punch.errors import (
+    IcePunchError,
+    InterfaceNotFound,
+    InvalidConfiguration,
+    InvalidLink,
+    RecordingAltered,
+)
 
 FAILED = 1
 USAGE = 2
+_NOT_USAGE = (InterfaceNotFound, InvalidLink, RecordingAltered)
+"""What is wrong about the world rather than about the arguments."""
 
 # Newer Typer carries a Click of its own: this is the ClickException of either.
 _ClickException: Any = typer.BadParameter.__mro__[2]
@@ -46,8 +54,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return int(error.exit_code)
     except IcePunchError as error:
         output.error(type(error).__name__, str(error), error.report)
-        wrong = isinstance(error, InvalidConfiguration)
-        return USAGE if wrong and not isinstance(error, InterfaceNotFound | InvalidLink) else FAILED
+        wrong = isinstance(error, InvalidConfiguration) and not isinstance(error, _NOT_USAGE)
+        return USAGE if wrong else FAILED
     except typer.Abort:
         from ice_punch.cli import INTERRUPTED
 
@@ -107,6 +115,7 @@ def top(
 
 _PATH = "The path"
 _PIPE = "The pipe"
+_RECORDING = "The recording"
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write events to standard error, one JSON object a line.")
@@ -188,6 +197,24 @@ Linger = Annotated[
         rich_help_panel=_PIPE,
     ),
 ]
+Record = Annotated[
+    str | None,
+    typer.Option(
+        "--record",
+        metavar="FILE",
+        help="Record all that ICE is told, for ice-punch replay. Passwords and data are left out. "
+        "Further attempts go to FILE.2, FILE.3.",
+        rich_help_panel=_RECORDING,
+    ),
+]
+RedactAddresses = Annotated[
+    bool,
+    typer.Option(
+        "--redact-addresses",
+        help="Record other addresses and names in place of the real ones.",
+        rich_help_panel=_RECORDING,
+    ),
+]
 
 
 @app.command()
@@ -209,6 +236,8 @@ def listen(
     timeout: Timeout = 60.0,
     size: Size = None,
     linger: Linger = 1.0,
+    record: Record = None,
+    redact_addresses: RedactAddresses = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -232,6 +261,8 @@ def listen(
         port_range=port_range,
         timeout=timeout,
         pipe=PipeOptions(size=size, linger=linger),
+        record=record,
+        redact_addresses=redact_addresses,
     )
     return run_listen(server, arguments, make_output(json=json, verbose=verbose))
 
@@ -258,6 +289,8 @@ def connect(
     timeout: Timeout = 60.0,
     size: Size = None,
     linger: Linger = 1.0,
+    record: Record = None,
+    redact_addresses: RedactAddresses = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -280,6 +313,8 @@ def connect(
         port_range=port_range,
         timeout=timeout,
         pipe=PipeOptions(size=size, linger=linger),
+        record=record,
+        redact_addresses=redact_addresses,
     )
     return run_connect(link, arguments, make_output(json=json, verbose=verbose))
 
@@ -365,6 +400,25 @@ def stun(
 
     arguments = StunArguments(tuple(servers or ()), ipv4, ipv6, timeout)
     return run_stun(arguments, as_json=json)
+
+
+@app.command()
+def replay(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What --record wrote.")],
+    html: Annotated[
+        str | None, typer.Option("--html", metavar="OUT", help="Write the picture as a web page.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Replay what there is of a recording cut short.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object a line to standard output.")
+    ] = False,
+) -> int:
+    """Run a recorded session again, compare every packet and event, and draw what happened."""
+    from ice_punch.cli.replay import ReplayArguments, run_replay
+
+    return run_replay(ReplayArguments(file, html, partial), as_json=json)
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from ice_punch.cli.output import Output
 from ice_punch.cli.pipe import PipeOptions
@@ -27,6 +29,8 @@ class SessionArguments:
     port_range: str | None
     timeout: float
     pipe: PipeOptions
+    record: str | None = None
+    redact_addresses: bool = False
 
     def peer_options(self, output: Output) -> PeerOptions:
         """Raises what can be known before a peer comes: InvalidConfiguration, InterfaceNotFound,
@@ -35,6 +39,8 @@ class SessionArguments:
             raise InvalidConfiguration("-4 and -6 exclude each other")
         if self.direct_only and self.relay_only:
             raise InvalidConfiguration("--direct-only and --relay-only exclude each other")
+        if self.redact_addresses and self.record is None:
+            raise InvalidConfiguration("--redact-addresses is for a recording: --record FILE")
         credentials = credentials_from_environment(os.environ)
         options = PeerOptions(
             ice_servers=tuple(IceServer.parse(uri, *credentials) for uri in self.ice_servers),
@@ -50,6 +56,22 @@ class SessionArguments:
         )
         _check_here(options)
         return options
+
+    @contextlib.contextmanager
+    def recorded(self, options: PeerOptions, output: Output) -> Iterator[PeerOptions]:
+        """``options`` with files to record to, if there are to be any; they are closed in the end.
+
+        Raises InvalidConfiguration for a file that is there already or can not be written.
+        """
+        if self.record is None:
+            yield options
+            return
+        from ice_punch.net.recording_file import RecordingFiles
+
+        with RecordingFiles(
+            self.record, redact_addresses=self.redact_addresses, on_stopped=output.warning
+        ) as record:
+            yield replace(options, record=record)
 
 
 def parse_port_range(text: str) -> tuple[int, int]:

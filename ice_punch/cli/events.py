@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ice_punch.ice import Candidate
     from ice_punch.path import Path
     from ice_punch.peer import PeerEvent
+    from ice_punch.recording import Replay
+    from ice_punch.recording.lines import AnyLine
     from ice_punch.report import PairReport, Report
 
 Event = dict[str, Any]
@@ -34,6 +36,38 @@ def observed(event: PeerEvent) -> Event:
             return {"event": "selected", "kind": kind, "pair": _pair(pair.report())}
         case _:
             return {"event": "signaling", "state": event.state, "detail": event.detail}
+
+
+def recorded(line: AnyLine) -> Event | None:
+    """A line of a recording that is an event of ``observed``."""
+    from ice_punch.recording import lines
+
+    match line:
+        case lines.LocalCandidate(candidate=candidate):
+            return _candidate("local", candidate)
+        case lines.AddRemoteCandidate(candidate=candidate):
+            return _candidate("remote", candidate)
+        case lines.State():
+            return {"event": "state", "state": line.state.value, "reason": line.reason}
+        case lines.Selected(report=report):
+            relayed = "relay" in (report.local_type, report.remote_type)
+            kind = "relayed" if relayed else "direct"
+            return {"event": "selected", "kind": kind, "pair": _pair(report)}
+        case _:
+            return None
+
+
+def replayed(replay: Replay) -> Event:
+    """What came of a recording."""
+    return {
+        "event": "replayed",
+        "state": replay.state.value,
+        "reason": replay.reason,
+        "inputs": replay.inputs,
+        "outputs": replay.outputs,
+        "complete": replay.complete,
+        **_reported(replay.report),
+    }
 
 
 def connected(channel: Channel) -> Event:

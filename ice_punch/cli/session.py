@@ -11,7 +11,7 @@ from ice_punch.cli.output import Output
 from ice_punch.cli.pipe import Pipe, PipeOptions, input_is_terminal
 from ice_punch.cli.run import run
 from ice_punch.errors import IcePunchError, InvalidConfiguration, PeerSilent
-from ice_punch.peer import connect, listen
+from ice_punch.peer import PeerOptions, connect, listen
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel
@@ -40,7 +40,13 @@ def run_connect(link: str | None, arguments: SessionArguments, output: Output) -
 
 
 async def _listen(server: str, arguments: SessionArguments, output: Output) -> int:
-    options = arguments.peer_options(output)
+    with arguments.recorded(arguments.peer_options(output), output) as options:
+        return await _accept_one(server, options, arguments, output)
+
+
+async def _accept_one(
+    server: str, options: PeerOptions, arguments: SessionArguments, output: Output
+) -> int:
     async with listen(server, options, max_peers=SEATS) as listener:
         output.listening(listener.link, *(() if arguments.encrypt else ("--no-encrypt",)))
         while True:
@@ -53,8 +59,9 @@ async def _listen(server: str, arguments: SessionArguments, output: Output) -> i
 
 
 async def _connect(link: str, arguments: SessionArguments, output: Output) -> int:
-    async with connect(link, arguments.peer_options(output)) as channel:
-        return await _carry(channel, arguments.pipe, output)
+    with arguments.recorded(arguments.peer_options(output), output) as options:
+        async with connect(link, options) as channel:
+            return await _carry(channel, arguments.pipe, output)
 
 
 async def _carry(channel: Channel, options: PipeOptions, output: Output) -> int:
