@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from ice_punch.ice import (
     Agent,
@@ -35,10 +36,11 @@ class Side:
         network: int,
         link: LinkProfile,
         config: AgentConfig | None = None,
+        make_agent: Callable[..., Agent] = Agent,
     ) -> None:
         self.internet = internet
         self.name = name
-        self.agent = Agent(
+        self.agent = make_agent(
             controlling=controlling,
             credentials=Credentials(f"ufrag{name}", f"{name}-password-of-24-characters"),
             random=random.Random(f"{internet.seed}/{name}"),
@@ -120,13 +122,21 @@ class Meeting:
         gather: bool = True,
         loss: float = 0.0,
         start: float = 100.0,
+        make_agent: Callable[..., Agent] = Agent,
     ) -> None:
         from ice_punch.stun import BindingServer
 
         self.internet = VirtualInternet(seed, start=start)
         link = LinkProfile(delay=rtt / 4, loss=loss)
         self.a = Side(
-            self.internet, "a", controlling=True, nat=nat_a, network=1, link=link, config=config_a
+            self.internet,
+            "a",
+            controlling=True,
+            nat=nat_a,
+            network=1,
+            link=link,
+            config=config_a,
+            make_agent=make_agent,
         )
         self.b = Side(
             self.internet,
@@ -136,6 +146,7 @@ class Meeting:
             network=2,
             link=link,
             config=config_b,
+            make_agent=make_agent,
         )
         server = self.internet.host("stun", "198.51.100.1", link=LinkProfile(delay=0.001))
         self.internet.attach(server, BindingServer(("198.51.100.1", 3478)))
