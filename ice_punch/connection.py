@@ -281,8 +281,12 @@ class IceConnection:
             if not self._options.relay_only:
                 self._resolve_later(candidate)
         else:
-            self._agent.add_remote_candidate(candidate, self._loop.time())
+            self._add_resolved(candidate)
         self._driver.pump()
+
+    def _add_resolved(self, candidate: Candidate) -> None:
+        self._agent.add_remote_candidate(candidate, self._loop.time())
+        self._driver.gatherer.permit_remote_candidates()
 
     def _resolve_later(self, candidate: Candidate) -> None:
         # RFC 8840 section 4.4: a fragment repeats what was said before; a name is asked for once.
@@ -298,7 +302,7 @@ class IceConnection:
     async def _resolve(self, candidate: Candidate) -> None:
         ip = await resolve_mdns(candidate.host)
         if ip is not None and not self._closed:
-            self._agent.add_remote_candidate(candidate.with_host(ip), self._loop.time())
+            self._add_resolved(candidate.with_host(ip))
             self._driver.pump()
 
     def _resolved(self, task: asyncio.Task[None]) -> None:

@@ -221,7 +221,7 @@ class Gatherer:
 
     async def _open_relay(self, server: IceServer) -> None:
         """RFC 8445 section 14: a relay request takes its slot of Ta like every other."""
-        from ice_punch.net.relay import Relay  # aioice, for those who have a TURN server only
+        from ice_punch.net.relay import Relay  # for those who have a TURN server only
 
         slot = self._agent.pacer.reserve(self._loop.time())
         await asyncio.sleep(max(0.0, slot - self._loop.time()))
@@ -266,7 +266,18 @@ class Gatherer:
             mapped=None if self._options.relay_only else relay.mapped_address,
             local_preference=RELAY_PREFERENCE[transport],
         )
+        self._permit_remote_candidates(relay)
         self._on_change()
+
+    def permit_remote_candidates(self) -> None:
+        """Have our relays take what comes from the peer's candidates, as soon as they are known:
+        its first check then arrives, and need not be repeated (RFC 8656 section 9)."""
+        for relay in self._relays.open:
+            self._permit_remote_candidates(relay)
+
+    def _permit_remote_candidates(self, relay: Relay) -> None:
+        for candidate in self._agent.remote_candidates:
+            relay.permit(candidate.address)
 
     def _relay_source(self) -> str | None:
         """The address towards TURN servers, where the user named an interface."""

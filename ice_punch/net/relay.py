@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import os
 import ssl
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ice_punch.datagram import Address
 from ice_punch.errors import (
@@ -21,80 +17,51 @@ from ice_punch.errors import (
     RelayDenied,
     ServerUnreachable,
 )
+from ice_punch.net import turn_path
 from ice_punch.net.dns import resolve
 from ice_punch.net.ice_server import IceServer
+from ice_punch.net.turn_session import Elsewhere, NoAllocation, TurnSession, TurnTarget
 from ice_punch.net.udp import DatagramHandler, ErrorHandler
-
-if TYPE_CHECKING:
-    from ice_punch.net import turn_client
+from ice_punch.turn import (
+    Allocated,
+    AllocationLost,
+    PeerRefused,
+    PeerUnreachable,
+    TurnClientStats,
+    TurnEvent,
+)
 
 DEFAULT_TIMEOUT = 10.0
-CLOSE_TIMEOUT = 1.0
 ATTEMPT_DELAY = 0.25
 """Seconds between attempts at a server's several addresses (RFC 8305 section 5)."""
-MAX_PEERS = 256
-"""Peers of one relay; each takes a channel and a little memory."""
-QUEUE_PER_PEER = 32
-"""Datagrams held while a peer's channel is bound: about one round trip."""
-RETRY_DELAY = 5.0
-"""Seconds before a channel that the server refused is asked for again."""
+MAX_LOCAL_ADDRESSES = 3
+"""Sockets tried where the server says that ours has an allocation (RFC 8656 section 7.4)."""
 
-_FIRST_CHANNEL = 0x4000
-
-
-@dataclass(slots=True)
-class RelayStats:
-    sent: int = 0
-    received: int = 0
-    dropped: int = 0
-    """Datagrams given up: no channel yet and the queue full, too many peers, a slow connection."""
-    refused: int = 0
-    """Channels the server did not bind."""
-    malformed: int = 0
-    """Messages from the server that make no sense."""
-
-
-@dataclass(slots=True)
-class _Channel:
-    number: int
-    header: bytes
-    renew_at: float | None = None
-    """When to bind again; None while the channel is not bound."""
-    retry_at: float = 0.0
-    binding: asyncio.Task[None] | None = None
-    waiting: deque[bytes] = field(default_factory=lambda: deque(maxlen=QUEUE_PER_PEER))
+_HARD_ICMP = frozenset(((4, 3, 2), (4, 3, 3), (6, 1, 4)))
+"""IP version, type and code: protocol or port unreachable (RFC 1122 section 3.2.2.1, RFC 4443)."""
 
 
 class Relay:
-    """An open allocation. ``send`` binds a channel for each peer as it comes.
+    """An open allocation.
 
     ``on_closed`` is told, once and in one sentence, when the allocation is lost: the connection
     broke or the server would not renew it. A ``close`` of ours is not told.
     """
 
-    def __init__(
-        self,
-        server: IceServer,
-        client: turn_client.UdpClient | turn_client.TcpClient,
-        inbox: _Inbox,
-        relayed: Address,
-        mapped: Address | None,
-    ) -> None:
+    def __init__(self, server: IceServer, session: TurnSession, allocated: Allocated) -> None:
         """``Relay.open`` makes one."""
         self.server = server
-        self.relayed_address = relayed
-        self.mapped_address = mapped
+        self.relayed_address = allocated.relayed[0]
+        self.mapped_address = allocated.mapped
         """Our address as the server sees it, from the Allocate response (RFC 8656 section 7.3);
         a server-reflexive candidate if the server was reached over UDP."""
         self.on_closed: Callable[[str], None] | None = None
         self.on_error: ErrorHandler | None = None
-        """Told of peers that the server refuses to relay to."""
-        self.stats = RelayStats()
-        self._client = client
+        """Told of peers that the server refuses to relay to, or that ICMP says are not there."""
+        self._session = session
         self._loop = asyncio.get_running_loop()
-        self._channels: dict[Address, _Channel] = {}
         self._closed = False
-        inbox.attach(self)
+        session.on_event = self._on_event
 
     @classmethod
     async def open(
@@ -124,9 +91,7 @@ class Relay:
         """
         if not server.is_relay:
             raise InvalidConfiguration(f"{server.uri} is no TURN server")
-        tls = None
-        if server.is_tls:
-            tls = ssl_context or _tls_context(cafile)
+        tls = (ssl_context or _tls_context(cafile)) if server.is_tls else None
         try:
             async with asyncio.timeout(timeout):
                 addresses = await resolve(
@@ -136,11 +101,22 @@ class Relay:
                     ipv6=ipv6 and (local_ip is None or ":" in local_ip),
                     timeout=timeout,
                 )
-                attempts = [
-                    partial(cls._open_at, server, address, on_datagram, local_ip, port_range, tls)
+                targets = [
+                    TurnTarget(
+                        address,
+                        server.host,
+                        "tls" if server.is_tls else "tcp" if server.transport == "tcp" else "udp",
+                        server.username,
+                        server.password,
+                        local_ip,
+                        port_range,
+                        tls,
+                    )
                     for address in addresses
                 ]
-                relay = await _first(attempts)
+                relay = await _first(
+                    [partial(cls._open_at, server, target, on_datagram) for target in targets]
+                )
         except TimeoutError:
             raise ServerUnreachable(
                 f"{server.uri} did not answer within {timeout:g} s", outcome="silent"
@@ -151,176 +127,103 @@ class Relay:
 
     @classmethod
     async def _open_at(
-        cls,
-        server: IceServer,
-        address: Address,
-        on_datagram: DatagramHandler,
-        local_ip: str | None,
-        port_range: tuple[int, int] | None,
-        tls: ssl.SSLContext | None,
+        cls, server: IceServer, target: TurnTarget, on_datagram: DatagramHandler
     ) -> Relay:
-        from ice_punch.net import turn_client
-
-        inbox = _Inbox(on_datagram)
-        try:
-            client = await turn_client.connect(
-                server, address, inbox, local_ip=local_ip, port_range=port_range, tls=tls
-            )
+        """At one address, or where the server there sends us."""
+        tried: dict[Address, float] = {}
+        mismatches = 0
+        while True:
             try:
-                relayed, mapped = await turn_client.allocate(client)
-            except BaseException:
-                client.transport.abort()
+                session, allocated = await TurnSession.open(target, on_datagram, tried)
+                return cls(server, session, allocated)
+            except Elsewhere as there:
+                # The client refuses to go in circles (RFC 8489 section 10).
+                target = replace(target, address=there.server, name=there.domain or target.name)
+                tried = there.tried
+            except NoAllocation as failed:
+                mismatches += failed.code == 437
+                if failed.code != 437 or mismatches == MAX_LOCAL_ADDRESSES:
+                    raise _refused(server, failed.code, failed.reason) from None
+            except IcePunchError:
                 raise
-        except turn_client.TransactionError as error:
-            raise _refused(server, turn_client.refusal(error)) from None
-        except IcePunchError:
-            raise
-        except ssl.SSLCertVerificationError as error:
-            raise ServerUnreachable(
-                f"the certificate of {server.uri} is not accepted: {error.verify_message}"
-            ) from None
-        except OSError as error:
-            number = error.errno or 0
-            why = os.strerror(number) if number > 0 else error.strerror or error
-            raise ServerUnreachable(f"{server.uri} can not be reached: {why}") from None
-        return cls(server, client, inbox, relayed, mapped)
+            except ssl.SSLCertVerificationError as error:
+                raise ServerUnreachable(
+                    f"the certificate of {server.uri} is not accepted: {error.verify_message}"
+                ) from None
+            except OSError as error:
+                raise ServerUnreachable(
+                    f"{server.uri} can not be reached: {turn_path.why(error)}"
+                ) from None
+
+    @property
+    def stats(self) -> TurnClientStats:
+        return self._session.stats
 
     def send(self, data: bytes, destination: Address) -> bool:
-        """Have the server send a datagram to a peer. Never raises and never blocks.
+        """Have the server send a datagram to a peer. Never blocks.
 
-        False: it was dropped. While the peer's channel is bound, the newest datagrams are kept.
+        False: it was dropped. While the peer's permission is asked for, the newest datagrams are
+        kept. ``destination`` has an IP address, not a name.
         """
         if self._closed:
             return False
-        channel = self._channels.get(destination)
-        if channel is None:
-            if len(self._channels) >= MAX_PEERS:
-                self.stats.dropped += 1
-                return False
-            number = _FIRST_CHANNEL + len(self._channels)
-            channel = _Channel(number, number.to_bytes(2, "big"))
-            self._channels[destination] = channel
-        now = self._loop.time()
-        due = channel.retry_at if channel.renew_at is None else channel.renew_at
-        if now >= due and channel.binding is None:
-            channel.binding = self._loop.create_task(self._bind(channel, destination))
-        if channel.renew_at is not None:
-            return self._send(channel, data)
-        if channel.binding is None:
-            self.stats.dropped += 1
-            return False
-        if len(channel.waiting) == QUEUE_PER_PEER:
-            self.stats.dropped += 1
-        channel.waiting.append(data)
-        return True
+        taken = self._session.send(data, destination)
+        if not taken and (refusal := self._session.refusal(destination)) is not None:
+            self._loop.call_soon(self._report_refusal, destination, *refusal)
+        return taken
+
+    def permit(self, peer: Address) -> None:
+        """Have the server take what comes from this peer's IP address before anything is sent
+        there: what the peer sends first then arrives. Of another family than the relayed address
+        it is left out."""
+        if not self._closed and (":" in peer[0]) == (":" in self.relayed_address[0]):
+            self._session.permit(peer)
 
     async def close(self) -> None:
         """Give the allocation back (RFC 8656 section 8: a Refresh of lifetime 0) and disconnect,
         within a second. May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        for channel in self._channels.values():
-            if channel.binding is not None:
-                channel.binding.cancel()
-            channel.waiting.clear()
-        with contextlib.suppress(Exception):  # the allocation ends by itself after its lifetime
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._client.delete()
-        self._client.transport.abort()
+        if not self._closed:
+            self._closed = True
+            await self._session.close()
 
     @property
     def closed(self) -> bool:
         return self._closed
 
-    def _send(self, channel: _Channel, data: bytes) -> bool:
-        header = channel.header + len(data).to_bytes(2, "big")
-        if len(data) <= 0xFFFF and self._client.send_channel_data(header, data):
-            self.stats.sent += 1
-            return True
-        self.stats.dropped += 1
-        return False
+    def _on_event(self, event: TurnEvent) -> None:
+        if isinstance(event, PeerRefused):
+            self._report_refusal(event.peer, event.code, event.reason)
+        elif isinstance(event, PeerUnreachable):
+            version = 6 if ":" in event.peer[0] else 4
+            if (version, event.type, event.code) in _HARD_ICMP and event.peer[1] != 0:
+                self._report(event.peer, errno.ECONNREFUSED, "the peer's host refused a datagram")
+        elif isinstance(event, AllocationLost) and not self._closed:
+            self._closed = True
+            self._session.disconnect()
+            if self.on_closed is not None:
+                self.on_closed(f"the relay of {self.server.uri} was lost: {event.reason}")
 
-    async def _bind(self, channel: _Channel, peer: Address) -> None:
-        from ice_punch.net import turn_client
+    def _report_refusal(self, peer: Address, code: int, reason: str) -> None:
+        self._report(peer, errno.EACCES, f"{code} {reason}")
 
-        asked_at = self._loop.time()
-        try:
-            await self._client.bind(channel.number, peer)
-        except (turn_client.TransactionError, ConnectionError) as error:
-            refusal = (
-                turn_client.refusal(error)
-                if isinstance(error, turn_client.TransactionError)
-                else None
-            )
-            self._not_bound(channel, peer, refusal)
-        else:
-            channel.renew_at = asked_at + turn_client.CHANNEL_REFRESH
-            while channel.waiting:
-                self._send(channel, channel.waiting.popleft())
-        finally:
-            channel.binding = None
-
-    def _not_bound(self, channel: _Channel, peer: Address, refusal: tuple[int, str] | None) -> None:
-        """One peer's trouble: the others and the allocation are not touched by it."""
-        self.stats.refused += 1
-        self.stats.dropped += len(channel.waiting)
-        channel.waiting.clear()
-        channel.renew_at = None
-        channel.retry_at = self._loop.time() + (RETRY_DELAY if refusal else 0.0)
-        if refusal is not None and self.on_error is not None and not self._closed:
-            code, reason = refusal
-            self.on_error(peer, OSError(errno.EACCES, f"{self.server.uri}: {code} {reason}"))
-
-    def _lost(self, error: Exception | None) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        for channel in self._channels.values():
-            if channel.binding is not None:
-                channel.binding.cancel()
-            channel.waiting.clear()
-        if self._client.refresh_task is not None:
-            self._client.refresh_task.cancel()
-        if self.on_closed is not None:
-            why = f": {error}" if error else ""
-            self.on_closed(f"the relay of {self.server.uri} was lost{why}")
+    def _report(self, peer: Address, number: int, why: str) -> None:
+        if self.on_error is not None and not self._closed:
+            self.on_error(peer, OSError(number, f"{self.server.uri}: {why}"))
 
 
-class _Inbox:
-    """Takes what a client receives from the moment it is connected, before there is a relay."""
-
-    def __init__(self, on_datagram: DatagramHandler) -> None:
-        self._on_datagram = on_datagram
-        self._relay: Relay | None = None
-
-    def attach(self, relay: Relay) -> None:
-        self._relay = relay
-
-    def relayed(self, data: bytes, peer: Address) -> None:
-        relay = self._relay
-        if relay is not None and not relay.closed:
-            relay.stats.received += 1
-            self._on_datagram(data, peer, relay.relayed_address)
-
-    def lost(self, error: Exception | None) -> None:
-        if self._relay is not None:
-            self._relay._lost(error)
-
-    def malformed(self) -> None:
-        if self._relay is not None:
-            self._relay.stats.malformed += 1
-
-
-def _refused(server: IceServer, refusal: tuple[int, str] | None) -> IcePunchError:
-    if refusal is None:
-        return ServerUnreachable(f"{server.uri} did not answer", outcome="silent")
-    code, reason = refusal
+def _refused(server: IceServer, code: int | None, reason: str) -> IcePunchError:
     if code == 401:
         if server.username is None or server.password is None:
             return AuthenticationRejected(f"{server.uri} wants a user name and a password")
         return AuthenticationRejected(f"{server.uri} rejected the user name or the password")
-    return RelayDenied(f"{server.uri} refused to relay: {code} {reason}".rstrip())
+    if code is not None:
+        return RelayDenied(f"{server.uri} refused to relay: {code} {reason}".rstrip())
+    kind, _, detail = reason.partition(": ")
+    if kind == "unreachable":
+        return ServerUnreachable(f"{server.uri} can not be reached: {detail}")
+    if kind == "silent":
+        return ServerUnreachable(f"{server.uri} did not answer", outcome="silent")
+    return ServerUnreachable(f"{server.uri} is of no use: {detail}")
 
 
 def _tls_context(cafile: str | None) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ import errno
 import random
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from ice_punch.datagram import Address
 from ice_punch.errors import InvalidConfiguration, PortRangeExhausted
@@ -311,12 +312,11 @@ class _Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self.client = transport.get_extra_info("peername")[:2]
         self.local = transport.get_extra_info("sockname")[:2]
         if not self._shell.add(self):
-            transport.abort()
+            self.abort()
             return
         self._watch()
 

@@ -25,10 +25,11 @@ from ice_punch.errors import (
     ServerUnreachable,
 )
 from ice_punch.net import relay as relay_module
-from ice_punch.net import turn_client
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.relay import Relay
 from ice_punch.net.udp import UdpSocket, bind
+from ice_punch.turn import client as turn_client
+from ice_punch.turn import peers as turn_peers
 from support.coturn import Coturn
 
 try:
@@ -238,10 +239,10 @@ def test_what_waits_for_a_channel_is_bounded(coturn):
         inbox = Inbox()
         peer = UdpSocket.open("127.0.0.1", inbox)
         relay = await Relay.open(turn(coturn), on_datagram=Inbox())
-        count = relay_module.QUEUE_PER_PEER + 10
+        count = turn_peers.QUEUE_PER_PEER + 10
         for i in range(count):
             assert relay.send(bytes([i]), peer.local)
-        await until(lambda: len(inbox) == relay_module.QUEUE_PER_PEER)
+        await until(lambda: len(inbox) == turn_peers.QUEUE_PER_PEER)
         assert [data[0] for data, *_ in inbox] == list(range(10, count))
         assert relay.stats.dropped == 10
         await relay.close()
@@ -253,7 +254,7 @@ def test_what_waits_for_a_channel_is_bounded(coturn):
 def test_the_number_of_peers_is_bounded(coturn, monkeypatch):
     async def main():
         relay = await Relay.open(turn(coturn), on_datagram=Inbox())
-        monkeypatch.setattr(relay_module, "MAX_PEERS", 2)
+        monkeypatch.setattr(turn_peers, "MAX_PEERS", 2)
         assert relay.send(b"x", ("127.0.0.1", 1001))
         assert relay.send(b"x", ("127.0.0.1", 1002))
         assert relay.send(b"x", ("127.0.0.1", 1003)) is False
@@ -264,25 +265,35 @@ def test_the_number_of_peers_is_bounded(coturn, monkeypatch):
     run(main())
 
 
-def test_a_channel_is_renewed_before_its_permission_lapses(coturn, monkeypatch):
-    assert turn_client.CHANNEL_REFRESH + 64 < 300  # RFC 8656 section 9, and a whole transaction
+def test_permissions_channels_and_the_allocation_are_renewed_in_time(coturn, monkeypatch):
+    """The same shell, only that everything is due sooner than after minutes."""
 
     async def main():
-        inbox = Inbox()
+        inbox, back = Inbox(), Inbox()
         peer = UdpSocket.open("127.0.0.1", inbox)
-        monkeypatch.setattr(turn_client, "CHANNEL_REFRESH", 0.05)
-        relay = await Relay.open(turn(coturn), on_datagram=Inbox())
+        monkeypatch.setattr(turn_peers, "PERMISSION_LIFETIME", 1.0)
+        monkeypatch.setattr(turn_peers, "CHANNEL_LIFETIME", 1.0)
+        monkeypatch.setattr(turn_peers, "REFRESH_AHEAD", 0.8)
+        monkeypatch.setattr(turn_client, "LONGEST_LIFETIME", 0.6)
+        relay = await Relay.open(turn(coturn), on_datagram=back)
+        before = coturn.log.count
+        channels, permissions = before("CHANNEL_BIND processed"), before("CREATE_PERMISSION proc")
+        refreshes = before("refreshed, realm=<test>")
         relay.send(b"1", peer.local)
         await until(lambda: inbox)
-        await asyncio.sleep(0.06)
-        assert relay.send(b"2", peer.local)
-        assert relay.stats.sent == 2  # at once, on the channel as it is
-        await until(lambda: len(inbox) == 2)
+        for number in range(4):
+            await asyncio.sleep(0.3)
+            assert relay.send(b"more", peer.local)
+            peer.send(b"back", relay.relayed_address)
+            await until(lambda number=number: len(inbox) > number + 1 and len(back) > number)
+        await until(lambda: coturn.log.count("CHANNEL_BIND processed") >= channels + 2)
+        await until(lambda: coturn.log.count("CREATE_PERMISSION proc") >= permissions + 3)
+        await until(lambda: coturn.log.count("refreshed, realm=<test>") >= refreshes + 3)
+        assert relay.stats.dropped == 0
         await relay.close()
         peer.close()
 
     run(main())
-    assert coturn.log.count("CHANNEL_BIND processed, success") >= 2
 
 
 def test_closing_gives_the_allocation_back_and_sends_nothing_more(coturn):
@@ -416,7 +427,7 @@ def test_junk_from_the_server_is_dropped(coturn, junk):
         relay = await Relay.open(turn(coturn), on_datagram=inbox)
         relay.send(b"x", peer.local)
         await until(lambda: direct)
-        relay._client.datagram_received(junk, coturn.address)
+        relay._session.on_message(junk, coturn.address)
         peer.send(b"alive", relay.relayed_address)
         await until(lambda: inbox)
         assert [data for data, *_ in inbox] == [b"alive"]
@@ -433,9 +444,8 @@ def test_what_strangers_send_to_the_sockets_port_is_not_from_the_server(coturn):
         peer = UdpSocket.open("127.0.0.1", Inbox())
         relay.send(b"x", peer.local)
         await until(lambda: relay.stats.sent)
-        channel = next(iter(relay._channels.values())).header
-        peer.send(channel + b"\x00\x04fake", relay.mapped_address)
-        await asyncio.sleep(0.05)
+        peer.send(b"\x40\x00\x00\x04fake", relay.mapped_address)
+        await until(lambda: relay.stats.strangers)
         assert inbox == []
         await relay.close()
         peer.close()

@@ -1,0 +1,156 @@
+"""The way between us and a TURN server: a UDP socket, or a connection over TCP or TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from ice_punch.datagram import Address
+from ice_punch.net import udp
+from ice_punch.turn import StreamFraming
+
+MAX_WRITE_BUFFER = 256 * 1024
+"""Bytes that may wait for a slow connection before datagrams are dropped."""
+
+MessageHandler = Callable[[bytes, Address], None]
+"""A whole message, and where it came from."""
+LossHandler = Callable[[str], None]
+"""Why the server is out of reach."""
+
+
+class TurnPath(Protocol):
+    local: Address
+
+    @property
+    def congested(self) -> bool:
+        """Whether data had better be dropped than sent now."""
+
+    def send(self, message: bytes, server: Address) -> None: ...
+
+    def abort(self) -> None:
+        """Close at once, without a word to anyone. May be called twice."""
+
+
+class UdpPath:
+    def __init__(
+        self,
+        server: Address,
+        local_ip: str,
+        port_range: tuple[int, int] | None,
+        on_message: MessageHandler,
+        on_loss: LossHandler,
+    ) -> None:
+        """Raises what ``UdpSocket.open`` does."""
+        self._on_message = on_message
+        self._on_loss = on_loss
+        self._socket = udp.UdpSocket.open(
+            local_ip, self._on_datagram, on_error=self._on_error, port_range=port_range
+        )
+        self.local = self._socket.local
+        self.server = server
+
+    congested = False
+    """The socket has a queue of its own."""
+
+    def send(self, message: bytes, server: Address) -> None:
+        self.server = server
+        self._socket.send(message, server)
+
+    def abort(self) -> None:
+        self._socket.close()
+
+    def _on_datagram(self, data: bytes, source: Address, local: Address) -> None:
+        self._on_message(data, source)
+
+    def _on_error(self, destination: Address | None, error: OSError) -> None:
+        if destination in (None, self.server):
+            self._on_loss(why(error))
+
+
+class StreamPath(asyncio.Protocol):
+    """``connect`` makes one."""
+
+    def __init__(self, server: Address, on_message: MessageHandler, on_loss: LossHandler) -> None:
+        self.local: Address = ("", 0)
+        self._server = server
+        self._on_message = on_message
+        self._on_loss = on_loss
+        self._framing = StreamFraming()
+        self._transport: asyncio.Transport | None = None
+        self._closed = False
+
+    @property
+    def congested(self) -> bool:
+        transport = self._transport
+        return transport is None or transport.get_write_buffer_size() > MAX_WRITE_BUFFER
+
+    def send(self, message: bytes, server: Address) -> None:
+        if self._transport is not None and not self._closed:
+            self._transport.write(StreamFraming.frame(message))
+
+    def abort(self) -> None:
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.local = transport.get_extra_info("sockname")[:2]
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._framing.receive_data(data):
+            if self._closed:
+                return
+            self._on_message(message, self._server)
+        if self._framing.broken and not self._closed:
+            self.abort()
+            self._on_loss("the server sends what is not TURN")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed:
+            self._closed = True
+            self._on_loss(why(exc) if isinstance(exc, OSError) else "the connection was closed")
+
+
+async def connect(
+    server: Address,
+    *,
+    transport: str,
+    local_ip: str | None,
+    port_range: tuple[int, int] | None,
+    tls: ssl.SSLContext | None,
+    server_name: str,
+    on_message: MessageHandler,
+    on_loss: LossHandler,
+) -> TurnPath:
+    """A way to ``server``. ``server_name`` is whose certificate it has to have over TLS.
+
+    Raises OSError (``ssl.SSLError`` is one), PortRangeExhausted or InterfaceNotFound.
+    """
+    here = local_ip or ("::" if ":" in server[0] else "0.0.0.0")  # noqa: S104
+    if transport == "udp":
+        return UdpPath(server, here, port_range, on_message, on_loss)
+    loop = asyncio.get_running_loop()
+    sock = udp.bind(here, port_range, kind=socket.SOCK_STREAM)
+    try:
+        await loop.sock_connect(sock, server)
+        _, path = await loop.create_connection(
+            lambda: StreamPath(server, on_message, on_loss),
+            sock=sock,
+            ssl=tls,
+            server_hostname=server_name if tls else None,
+        )
+    except BaseException:
+        sock.close()
+        raise
+    return path
+
+
+def why(error: OSError) -> str:
+    """An error's sentence without its number."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else str(error.strerror or error)
