@@ -85,7 +85,11 @@ def test_an_early_packet_does_not_cost_the_peer_its_port() -> None:
 def test_symmetric_has_another_port_for_every_destination() -> None:
     with KernelInternet(nat_a="symmetric") as net:
         places = [(net.public, ip) for ip in (ONE, TWO) * 4]
-        with udp_probes((net.peer_a, None), *places) as (inside, *servers):
+        with udp_probes((net.peer_a, None), (net.public, ONE), *places) as (
+            inside,
+            stranger,
+            *servers,
+        ):
             ports = set()
             for server in servers:
                 inside.send(server.address)
@@ -97,8 +101,11 @@ def test_symmetric_has_another_port_for_every_destination() -> None:
             assert len(ports) >= len(servers) - 1
             inside.send(servers[0].address)
             assert servers[0].source_of_next()[1] in ports
-            servers[1].send(mapped)
+            stranger.send(mapped)
             assert inside.hears_nothing()
+            # RFC 4787 section 5: whom the endpoint has sent to may use any mapping of it.
+            servers[1].send(mapped)
+            assert inside.source_of_next() == servers[1].address
 
 
 @needs_netns
@@ -329,7 +336,7 @@ def test_a_laboratory_that_can_not_be_finished_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = host_state()
-    monkeypatch.setattr(laboratory, "ruleset", lambda *_, **__: "no rule at all")
+    monkeypatch.setattr(laboratory.Router, "rules", "no rule at all")
     with pytest.raises(LaboratoryError, match="syntax error"), KernelInternet(rtt=0.1):
         pass
     assert host_state() == before

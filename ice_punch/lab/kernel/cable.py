@@ -1,14 +1,13 @@
-"""A cable with delay, jitter and loss between two network namespaces: two TAP devices and this
-process between them.
+"""Cables between network namespaces: pairs of TAP devices, and this process between them.
 
-Many kernels are built without ``tc netem``; every one that runs containers has TAP. The file is
-run by its path in an isolated interpreter, so it imports nothing but the standard library. It
-prints a line when the devices exist, and ends with its standard input or by a signal.
+Many kernels are built without ``tc netem``; every one that runs containers has TAP. What a cable
+does to a packet is what the virtual internet's link does (:class:`LinkDirection`), so both lose
+the same packets in the same order. Run as a program it reads one line, a list of cables as JSON,
+prints ``ready`` when the devices exist, and ends with its standard input or by a signal.
 """
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import fcntl
 import heapq
@@ -20,6 +19,9 @@ import struct
 import sys
 import time
 
+from ice_punch.lab.kernel.cables import Cable, from_line
+from ice_punch.lab.links import LinkDirection
+
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
 IFF_TAP = 0x0002
@@ -27,6 +29,10 @@ IFF_NO_PI = 0x1000
 MAX_FRAME = 65536
 MAX_QUEUED = 20000
 FRAMES_PER_TURN = 64
+ETHERNET_HEADER = 14
+IP_TYPES = (b"\x08\x00", b"\x86\xdd")
+TELLS_NEIGHBOURS = range(130, 138)
+"""ICMPv6 types that are about the wire itself: multicast listeners and neighbours."""
 
 
 def open_tap(namespace: str, device: str) -> int:
@@ -47,32 +53,32 @@ def open_tap(namespace: str, device: str) -> int:
 class Direction:
     """Frames on their way from one end to the other."""
 
-    def __init__(self, source: int, target: int, randomness: random.Random) -> None:
+    def __init__(self, source: int, target: int, link: LinkDirection) -> None:
         self.source = source
         self.target = target
-        self.random = randomness
+        self.link = link
         self.queue: list[tuple[float, int, bytes]] = []
         self._number = 0
-        self._last_due = 0.0
 
-    def take(self, delay: float, jitter: float, loss: float) -> None:
-        """Read what has come in and note when it is to come out."""
+    def take(self) -> None:
+        """Read what has come in, and note when it is to come out, if it is."""
         for _ in range(FRAMES_PER_TURN):
             try:
                 frame = os.read(self.source, MAX_FRAME)
-            except BlockingIOError:
-                return
             except OSError:
-                # The device is down for the moment.
+                # Nothing more, or the device is down for the moment.
                 return
-            if len(self.queue) >= MAX_QUEUED or (loss and self.random.random() < loss):
-                continue
-            due = time.monotonic() + delay
-            if jitter:
-                due += self.random.random() * jitter
-            self._last_due = max(self._last_due, due)
-            self._number += 1
-            heapq.heappush(self.queue, (self._last_due, self._number, frame))
+            now = time.monotonic()
+            for due in self.arrivals(frame, now):
+                if len(self.queue) < MAX_QUEUED:
+                    self._number += 1
+                    heapq.heappush(self.queue, (due, self._number, frame))
+
+    def arrivals(self, frame: bytes, now: float) -> tuple[float, ...]:
+        """When it arrives: an IP packet by the link's lottery, anything else at once."""
+        if not _is_ip_packet(frame):
+            return (now,)
+        return self.link.carry(len(frame) - ETHERNET_HEADER, now).arrivals
 
     def release(self) -> None:
         """Let out what is due."""
@@ -85,40 +91,47 @@ class Direction:
                 continue
 
 
-def carry(ends: tuple[int, int], delay: float, jitter: float, loss: float, seed: int) -> None:
-    """Carry frames both ways until standard input is closed."""
-    there, back = ends
-    directions = [
-        Direction(there, back, random.Random(f"{seed}/up")),  # noqa: S311
-        Direction(back, there, random.Random(f"{seed}/down")),  # noqa: S311
-    ]
+def _is_ip_packet(frame: bytes) -> bool:
+    if frame[12:14] not in IP_TYPES:
+        return False
+    about_wire = frame[12:14] == IP_TYPES[1] and (
+        (frame[20] == 58 and len(frame) > 54 and frame[54] in TELLS_NEIGHBOURS) or frame[20] == 0
+    )
+    return not about_wire
+
+
+def carry(cables: list[Cable], ends: list[tuple[int, int]]) -> None:
+    """Carry frames until standard input is closed."""
+    directions: list[Direction] = []
+    for cable, (inner, outer) in zip(cables, ends, strict=True):
+        up, down = (random.Random(seed) for seed in cable.seeds)  # noqa: S311
+        directions += [
+            Direction(inner, outer, LinkDirection(cable.up, up)),
+            Direction(outer, inner, LinkDirection(cable.down, down)),
+        ]
+    by_source = {direction.source: direction for direction in directions}
     stdin = sys.stdin.fileno()
+    watched = [stdin, *by_source]
     while True:
         due = min((d.queue[0][0] for d in directions if d.queue), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
-        ready, _, _ = select.select([stdin, there, back], [], [], timeout)
+        # Of all waits of the kernel this one is the most exact.
+        ready, _, _ = select.select(watched, [], [], timeout)
         if stdin in ready:
             return
+        for fd in ready:
+            by_source[fd].take()
         for direction in directions:
-            if direction.source in ready:
-                direction.take(delay, jitter, loss)
             direction.release()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="a cable between two network namespaces")
-    parser.add_argument("ends", nargs=4, help="NAMESPACE DEVICE NAMESPACE DEVICE")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds, one way")
-    parser.add_argument("--jitter", type=float, default=0.0, help="seconds")
-    parser.add_argument("--loss", type=float, default=0.0, help="0 to 1")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    # Whoever lays the cable holds its own signals back meanwhile, and that is inherited.
+    # Whoever lays the cables holds its own signals back meanwhile, and that is inherited.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    one, device, other, other_device = arguments.ends
-    ends = (open_tap(one, device), open_tap(other, other_device))
+    cables = from_line(sys.stdin.readline())
+    ends = [(open_tap(*cable.inner), open_tap(*cable.outer)) for cable in cables]
     print("ready", flush=True)
-    carry(ends, arguments.delay, arguments.jitter, arguments.loss, arguments.seed)
+    carry(cables, ends)
 
 
 def _set_namespace(fd: int) -> None:

@@ -1,4 +1,4 @@
-"""Two peers behind real kernel NATs, and a public internet between them, in network namespaces."""
+"""Peers behind real kernel NATs, and a public internet between them, in network namespaces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from ice_punch.datagram import Address
 from ice_punch.lab.behaviour import NatKind
 from ice_punch.lab.kernel import namespaces
+from ice_punch.lab.kernel.cables import Cable, to_line
+from ice_punch.lab.kernel.layout import PUBLIC, STUN_IPS, Layout, Router
 from ice_punch.lab.kernel.namespaces import (
     LaboratoryError,
     available,
@@ -30,7 +32,9 @@ from ice_punch.lab.kernel.processes import (
     exit_on_signals,
     signals_held,
 )
-from ice_punch.lab.kernel.rules import ruleset
+from ice_punch.lab.kernel.segments import Namespace, Wire, carried
+from ice_punch.lab.links import AccessLink, LinkProfile
+from ice_punch.lab.scenario import Nats, Scenario, Side, peer
 
 __all__ = [
     "KernelHost",
@@ -46,21 +50,11 @@ __all__ = [
 
 T = TypeVar("T")
 
-PUBLIC_IPS = ("203.0.113.10", "203.0.113.11")
-GATEWAY = "198.51.100.254"
-NOWHERE, NOWHERE_MAC = "203.0.113.254", "02:00:00:00:00:ff"
-OUTSIDE_IPS = ("198.51.100.1", "198.51.100.2")
-LAN = ("10.1.0", "10.2.0")
-BRIDGE_MAC = "02:00:00:00:00:fe"
-OUTSIDE_MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
+PUBLIC_IPS = STUN_IPS
 READY_TIMEOUT = 20.0
-CABLE = str(Path(__file__).with_name("cable.py"))
-
-_QUIET = {
-    "net/ipv6/conf/all/disable_ipv6": "1",
-    "net/ipv6/conf/default/disable_ipv6": "1",
-    "net/ipv4/conf/all/rp_filter": "0",
-}
+CARRIER = "ice_punch.lab.kernel.cable"
+ROOT = Path(__file__).resolve().parents[3]
+"""Where ``ice_punch`` is imported from."""
 
 
 def has_cable() -> bool:
@@ -74,20 +68,25 @@ class KernelHost:
     def __init__(
         self,
         namespace: str,
-        lan_address: str,
+        addresses: tuple[str, ...],
         public_addresses: tuple[str, ...],
         processes: ProcessGroup,
     ) -> None:
         self.namespace = namespace
-        self.lan_address = lan_address
-        """What the host itself sees as its address."""
+        self.addresses = addresses
+        """What the host itself sees as its addresses."""
         self.public_addresses = public_addresses
         self._processes = processes
 
     @property
     def address(self) -> str:
         """What the host itself sees as its (first) address."""
-        return self.lan_address
+        return self.addresses[0]
+
+    @property
+    def lan_address(self) -> str:
+        """The same."""
+        return self.addresses[0]
 
     @property
     def public_address(self) -> str:
@@ -124,9 +123,10 @@ class KernelInternet:
 
     ``peer_a`` and ``peer_b`` have one device, ``eth0``, behind the NATs ``router_a`` and
     ``router_b`` (``None`` for a peer without NAT, whose ``eth0`` is public). ``public`` has the
-    addresses 203.0.113.10 and 203.0.113.11 and is meant for servers.
+    addresses 203.0.113.10 and 203.0.113.11 and is meant for servers. ``of`` builds the internet
+    of any scenario.
 
-    A round trip time or loss needs a process per peer that delays its frames; without them the
+    A round trip time, loss and the like need a process that carries the frames; without them the
     kernel does it all. SIGTERM and SIGHUP end the block like Ctrl-C does, unless the program has
     handlers of its own. Raises :class:`LaboratoryError` where :func:`available` has a reason.
     """
@@ -140,17 +140,31 @@ class KernelInternet:
     def __init__(
         self,
         *,
-        nat_a: NatKind | str = NatKind.PORT_RESTRICTED,
-        nat_b: NatKind | str = NatKind.PORT_RESTRICTED,
+        nat_a: Nats | str = NatKind.PORT_RESTRICTED,
+        nat_b: Nats | str = NatKind.PORT_RESTRICTED,
         rtt: float = 0.0,
         loss: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self.nats = (NatKind(nat_a), NatKind(nat_b))
-        self.rtt = rtt
-        self.loss = loss
+        """NATs are given as in :func:`ice_punch.lab.scenario.peer`, kinds by name as well. Raises
+        InvalidConfiguration for what is none."""
+        link = AccessLink.both(LinkProfile(loss=loss))
+        a, b = (peer(NatKind(nat) if isinstance(nat, str) else nat, link) for nat in (nat_a, nat_b))
+        self._take(Scenario(a=a, b=b, rtt=rtt), seed)
+
+    @classmethod
+    def of(cls, scenario: Scenario, seed: int = 0) -> KernelInternet:
+        """The internet of a scenario that :func:`can_run` has nothing against."""
+        made = cls.__new__(cls)
+        made._take(scenario, seed)
+        return made
+
+    def _take(self, scenario: Scenario, seed: int) -> None:
+        self.scenario = scenario
         self.seed = seed
+        self.layout = Layout(scenario, seed)
         self.namespaces: list[str] = []
+        self._names: dict[str, str] = {}
         self._processes = ProcessGroup()
         self._signals = contextlib.ExitStack()
         self._owner = os.getpid()
@@ -159,6 +173,19 @@ class KernelInternet:
     def server_address(self) -> Address:
         """Where a STUN server on the public host is expected."""
         return (PUBLIC_IPS[0], 3478)
+
+    def host(self, role: str) -> KernelHost:
+        """The namespace of a router or peer of the layout."""
+        router = self.layout.routers.get(role)
+        external = () if router is None else router.external
+        return KernelHost(self._names[role], external, external, self._processes)
+
+    def namespace(self, role: str) -> str:
+        """The name of one of the layout's namespaces."""
+        return self._names[role]
+
+    def side(self, side: Side) -> KernelHost:
+        return self.peer_a if side == "a" else self.peer_b
 
     def __enter__(self) -> KernelInternet:
         reason = available()
@@ -189,141 +216,153 @@ class KernelInternet:
             return
         with signals_held():
             self._processes.stop()
-            for namespace in self.namespaces:
-                end_processes(namespaces.pids_in(namespace))
+            end_processes(namespaces.pids_in(*self.namespaces))
             namespaces.remove(*self.namespaces)
             self.namespaces.clear()
             _open.discard(self)
             self._signals.close()
 
+    # -- building -----------------------------------------------------------------------------
+
     def _build(self) -> None:
-        kinds = self.nats
-        public, peer_a, peer_b, nat_a, nat_b = namespaces.new_names(
-            "public", "peer-a", "peer-b", "nat-a", "nat-b"
-        )
-        routers = [
-            None if kind is NatKind.NONE else name
-            for kind, name in zip(kinds, (nat_a, nat_b), strict=True)
-        ]
-        self.namespaces = [public, peer_a, peer_b, *(r for r in routers if r is not None)]
+        layout = self.layout
+        self.namespaces = namespaces.new_names(*layout.namespaces)
+        self._names = dict(zip(layout.namespaces, self.namespaces, strict=True))
         namespaces.make(*self.namespaces)
-        for name in self.namespaces:
-            _set_kernel_parameters(name, forwards=name in routers)
-        self._build_public(public)
-        self.public = KernelHost(public, PUBLIC_IPS[0], PUBLIC_IPS, self._processes)
-        peers: list[KernelHost] = []
-        hosts: list[KernelHost | None] = []
-        for index, peer in enumerate((peer_a, peer_b)):
-            router = routers[index]
-            outside = OUTSIDE_IPS[index]
-            if router is None:
-                self._connect(index, peer, "eth0", public)
-                inside = outside
-                hosts.append(None)
-            else:
-                self._connect(index, router, "wan0", public)
-                inside = f"{LAN[index]}.2"
-                self._build_lan(index, router, peer)
-                _load_rules(router, ruleset(kinds[index], wan=outside, peer=inside))
-                hosts.append(KernelHost(router, f"{LAN[index]}.1", (outside,), self._processes))
-            peers.append(KernelHost(peer, inside, (outside,), self._processes))
-        self.peer_a, self.peer_b = peers
-        self.router_a, self.router_b = hosts
-
-    def _build_public(self, public: str) -> None:
-        _configure(
-            public,
-            "link set lo up",
-            f"link add net0 address {BRIDGE_MAC} type bridge",
-            *(f"address add {ip}/24 dev net0" for ip in PUBLIC_IPS),
-            f"address add {GATEWAY}/24 dev net0",
-            "link set net0 up",
-            # What is addressed to nowhere vanishes, as on the internet. Without any route sendto
-            # fails, and coturn closes the session of whoever asked for a private peer address.
-            f"neighbour replace {NOWHERE} lladdr {NOWHERE_MAC} dev net0 nud permanent",
-            f"route add default via {NOWHERE} dev net0",
-            *_neighbours("net0", zip(OUTSIDE_IPS, OUTSIDE_MACS, strict=True)),
+        for role, node in layout.namespaces.items():
+            _set_kernel_parameters(
+                self._names[role], _parameters(ipv6=layout.ipv6, forwards=node.forwards)
+            )
+        self._lay_wires(layout.wires)
+        for role, node in layout.namespaces.items():
+            self._configure(self._names[role], node)
+        for role, router in layout.routers.items():
+            timeout = str(router.udp_timeout)
+            _set_kernel_parameters(
+                self._names[role],
+                {
+                    "net/netfilter/nf_conntrack_udp_timeout": timeout,
+                    "net/netfilter/nf_conntrack_udp_timeout_stream": timeout,
+                },
+            )
+        self.public = KernelHost(self._names[PUBLIC], PUBLIC_IPS, PUBLIC_IPS, self._processes)
+        self.peer_a, self.peer_b = (self._peer(index) for index in (0, 1))
+        self.router_a, self.router_b = (
+            self.host(seat.routers[0].role) if seat.routers else None for seat in layout.seats
         )
 
-    def _connect(self, index: int, namespace: str, device: str, public: str) -> None:
-        """Give a namespace its place on the public internet."""
-        port = f"port{index}"
-        if self.rtt or self.loss:
-            self._lay_cable(index, (namespace, device), (public, port))
-        else:
-            namespaces.run_tool(
-                "ip", "-n", namespace,
-                *f"link add {device} type veth peer name {port} netns {public}".split(),
-            )  # fmt: skip
-        _configure(public, f"link set {port} master net0 up")
-        other = 1 - index
-        neighbours = [(GATEWAY, BRIDGE_MAC), (OUTSIDE_IPS[other], OUTSIDE_MACS[other])]
-        _configure(
-            namespace,
-            "link set lo up",
-            f"link set {device} address {OUTSIDE_MACS[index]} up",
-            f"address add {OUTSIDE_IPS[index]}/24 dev {device}",
-            f"route add default via {GATEWAY}",
-            *_neighbours(device, neighbours),
-        )
+    def _peer(self, index: int) -> KernelHost:
+        seat = self.layout.seats[index]
+        outermost: tuple[Router, ...] = self.layout.shared[-1:] or seat.routers[-1:]
+        seen = outermost[0].external if outermost else ()
+        own = tuple(ip for ip in seat.addresses if ":" not in ip)
+        return KernelHost(self._names[seat.node.role], seat.addresses, seen or own, self._processes)
 
-    def _build_lan(self, index: int, router: str, peer: str) -> None:
+    def _configure(self, namespace: str, node: Namespace) -> None:
         namespaces.run_tool(
-            "ip", "-n", router, *f"link add lan0 type veth peer name eth0 netns {peer}".split()
+            "ip", "-n", namespace, "-batch", "-", script="\n".join((*node.setup, ""))
         )
-        _configure(router, f"address add {LAN[index]}.1/24 dev lan0", "link set lan0 up")
-        _configure(
-            peer,
-            "link set lo up",
-            f"address add {LAN[index]}.2/24 dev eth0",
-            "link set eth0 up",
-            f"route add default via {LAN[index]}.1",
-        )
+        if node.rules:
+            load_rules(namespace, "".join(node.rules))
 
-    def _lay_cable(self, index: int, end: tuple[str, str], other: tuple[str, str]) -> None:
-        process = self._processes.popen(
-            [
-                sys.executable,
-                "-I",
-                CABLE,
-                *end,
-                *other,
-                f"--delay={self.rtt / 4}",
-                f"--loss={self.loss}",
-                f"--seed={self.seed * 2 + index}",
-            ],
+    def _lay_wires(self, wires: Iterable[Wire]) -> None:
+        cables: list[Cable] = []
+        veths: list[str] = []
+        for wire in wires:
+            inner, outer = (self._names[end.role] for end in (wire.inner, wire.outer))
+            if wire.needs_cable:
+                cables.append(
+                    Cable(
+                        (inner, wire.inner.device),
+                        (outer, wire.outer.device),
+                        carried(wire.access.up),
+                        carried(wire.access.down),
+                        (f"{self.seed}/{wire.name} up", f"{self.seed}/{wire.name} down"),
+                    )
+                )
+            else:
+                veths.append(
+                    f"link add {wire.inner.device} netns {inner} type veth"
+                    f" peer name {wire.outer.device} netns {outer}\n"
+                )
+        carrier = self._start_carrier(cables) if cables else None
+        namespaces.run_tool("ip", "-batch", "-", script="".join(veths))
+        if carrier is not None:
+            _wait_until_ready(carrier)
+
+    def _start_carrier(self, cables: list[Cable]) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] = self._processes.popen(
+            [sys.executable, "-m", CARRIER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=own_environment(),
         )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        ready, _, _ = select.select([process.stdout], [], [], READY_TIMEOUT)
-        if not ready or process.stdout.readline() != b"ready\n":
-            process.kill()
-            lines = process.stderr.read().decode(errors="replace").splitlines()
-            raise LaboratoryError(f"no cable with delay: {lines[-1] if lines else 'no answer'}")
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(to_line(cables).encode())
+            process.stdin.flush()
+        return process
 
 
-def _configure(namespace: str, *lines: str) -> None:
-    namespaces.run_tool("ip", "-n", namespace, "-batch", "-", script="\n".join((*lines, "")))
+def own_environment() -> dict[str, str]:
+    """The environment of an interpreter that imports ``ice_punch`` from where we have it."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
 
 
-def _neighbours(device: str, known: Any) -> list[str]:
-    # Known beforehand, so that no address resolution adds a round trip to the first packet.
-    return [f"neighbour replace {ip} lladdr {mac} dev {device} nud permanent" for ip, mac in known]
-
-
-def _set_kernel_parameters(namespace: str, *, forwards: bool) -> None:
-    with enter(namespace):
-        for name, value in {**_QUIET, "net/ipv4/ip_forward": str(int(forwards))}.items():
-            with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/{name}", "w") as file:
-                file.write(value)
-
-
-def _load_rules(namespace: str, rules: str) -> None:
+def load_rules(namespace: str, rules: str) -> None:
+    """Raises :class:`LaboratoryError` with the words of ``nft``."""
     with enter(namespace):
         namespaces.run_tool("nft", "-f", "-", script=rules)
+
+
+def _wait_until_ready(carrier: subprocess.Popen[bytes]) -> None:
+    assert carrier.stdout is not None
+    assert carrier.stderr is not None
+    ready, _, _ = select.select([carrier.stdout], [], [], READY_TIMEOUT)
+    if not ready or carrier.stdout.readline() != b"ready\n":
+        carrier.kill()
+        lines = carrier.stderr.read().decode(errors="replace").splitlines()
+        raise LaboratoryError(f"no cable with delay: {lines[-1] if lines else 'no answer'}")
+
+
+def _parameters(*, ipv6: bool, forwards: bool) -> dict[str, str]:
+    parameters = {
+        "net/ipv4/conf/all/rp_filter": "0",
+        "net/ipv4/conf/default/rp_filter": "0",
+        "net/bridge/bridge-nf-call-iptables": "0",
+    }
+    if ipv6:
+        # No address of the system's own making, and nothing sent to get one.
+        for name, value in (
+            ("accept_dad", "0"),
+            ("accept_ra", "0"),
+            ("addr_gen_mode", "1"),
+            ("autoconf", "0"),
+            ("router_solicitations", "0"),
+        ):
+            parameters[f"net/ipv6/conf/default/{name}"] = value
+    else:
+        parameters["net/ipv6/conf/all/disable_ipv6"] = "1"
+        parameters["net/ipv6/conf/default/disable_ipv6"] = "1"
+    if forwards:
+        for which in ("all", "default"):
+            parameters[f"net/ipv4/conf/{which}/accept_local"] = "1"
+            parameters[f"net/ipv4/conf/{which}/send_redirects"] = "0"
+        parameters["net/ipv4/ip_forward"] = "1"
+        parameters["net/ipv4/icmp_ratelimit"] = "0"
+        if ipv6:
+            parameters["net/ipv6/conf/all/forwarding"] = "1"
+            parameters["net/ipv6/icmp/ratelimit"] = "0"
+    return parameters
+
+
+def _set_kernel_parameters(namespace: str, parameters: dict[str, str]) -> None:
+    with enter(namespace):
+        for name, value in parameters.items():
+            with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/{name}", "w") as file:
+                file.write(value)
 
 
 _open: set[KernelInternet] = set()

@@ -49,6 +49,10 @@ def tool(name: str) -> str:
     return path
 
 
+def missing(name: str) -> bool:
+    return shutil.which(name, path=_SEARCH_PATH) is None
+
+
 def run_tool(name: str, *arguments: str, script: str | None = None) -> str:
     """Run a system program to its end and return what it printed.
 
@@ -81,12 +85,19 @@ def remove(*namespaces: str) -> None:
         run_tool("ip", "-force", "-batch", "-", script=script)
 
 
-def pids_in(namespace: str) -> list[int]:
-    """The processes in a namespace; none when it does not exist."""
-    try:
-        return [int(line) for line in run_tool("ip", "netns", "pids", namespace).split()]
-    except LaboratoryError:
-        return []
+def pids_in(*namespaces: str) -> list[int]:
+    """The processes in any of the namespaces; none for one that does not exist."""
+    inodes = set()
+    for name in namespaces:
+        with contextlib.suppress(OSError):
+            inodes.add(os.stat(f"{DIRECTORY}/{name}").st_ino)
+    found: list[int] = []
+    for entry in os.listdir("/proc") if inodes else ():
+        if entry.isdecimal():
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{entry}/ns/net").st_ino in inodes:
+                    found.append(int(entry))
+    return found
 
 
 def command_in(namespace: str, command: list[str]) -> list[str]:
@@ -102,7 +113,7 @@ def enter(namespace: str) -> Iterator[None]:
     """
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _enter_for_good(namespace)
+        enter_for_good(namespace)
         try:
             yield
         finally:
@@ -206,7 +217,8 @@ def _set_namespace(fd: int) -> None:
         raise LaboratoryError(f"can not enter the network namespace: {os.strerror(error)}")
 
 
-def _enter_for_good(namespace: str) -> None:
+def enter_for_good(namespace: str) -> None:
+    """Put the calling thread in a namespace. Raises like :func:`enter`."""
     try:
         fd = os.open(f"{DIRECTORY}/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -225,7 +237,7 @@ def _answer(namespace: str, function: Callable[[], object], writing: int) -> NoR
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         answer: tuple[bool, object]
         try:
-            _enter_for_good(namespace)
+            enter_for_good(namespace)
             answer = (True, function())
         except BaseException as error:
             answer = (False, error)
