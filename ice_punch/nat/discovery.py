@@ -12,9 +12,9 @@ from ice_punch.nat.behaviour import (
     MappingBehaviour,
     is_usable_alternate,
 )
+from ice_punch.nat.transactions import describe
 from ice_punch.stun import (
     CHANGE_REQUEST,
-    ERROR_CODE,
     OTHER_ADDRESS,
     SOFTWARE,
     ChangeRequest,
@@ -201,7 +201,7 @@ class BehaviourDiscovery:
     ) -> None:
         """RFC 5780 section 4.3."""
         if isinstance(outcome, TransactionFailed):
-            self._end_mapping(MappingBehaviour.UNKNOWN, _describe(outcome))
+            self._end_mapping(MappingBehaviour.UNKNOWN, describe(outcome))
             return
         mapped = mapped_address(outcome.response)
         assert mapped is not None
@@ -258,7 +258,7 @@ class BehaviourDiscovery:
                     local,
                 )
             else:
-                self._end_filtering(FilteringBehaviour.UNKNOWN, _describe(outcome), local)
+                self._end_filtering(FilteringBehaviour.UNKNOWN, describe(outcome), local)
         elif test is _Test.CONNECTIVITY:
             other = outcome.response.get(OTHER_ADDRESS)
             self._filtering_other = other
@@ -304,13 +304,3 @@ class BehaviourDiscovery:
                 mapped=self._mapped[0] if self._mapped else None,
                 other=self._other,
             )
-
-
-def _describe(failure: TransactionFailed) -> str:
-    error = failure.response.get(ERROR_CODE) if failure.response is not None else None
-    if error is not None:
-        return f"the server answered {error.code} {error.reason}".rstrip()
-    return {
-        FailureReason.TIMEOUT: "the server does not answer",
-        FailureReason.UNREACHABLE: "the server is unreachable",
-    }.get(failure.reason, "the server's answer can not be used")
