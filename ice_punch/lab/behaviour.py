@@ -72,11 +72,13 @@ class EarlyInbound(StrEnum):
 
     DROP = "drop"
     REJECT = "reject"
-    """ICMP port unreachable (RFC 5382 REQ-4)."""
+    """ICMP port unreachable, at once. RFC 5382 REQ-4 wants 6 s of silence first for a SYN; NATs
+    that do not wait spoil simultaneous opens."""
     RESET = "reset"
     """A TCP segment is answered with RST; a datagram vanishes."""
     BLACKLIST = "blacklist"
-    """Its source is let in no more for ``NatBehaviour.blacklist_seconds``, mapping or not."""
+    """Its source IP address is let in no more for ``NatBehaviour.blacklist_seconds``, mapping or
+    not."""
     CLAIM = "claim"
     """A Linux router that masquerades and accepts input: it takes the packet for its own, answers
     ICMP port unreachable, and gives mappings towards that very source another port."""
@@ -92,7 +94,12 @@ class Blocking(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NatBehaviour:
-    """One NAT. Times are seconds."""
+    """One NAT. Times are seconds.
+
+    The defaults are the most common NAT, not the best: RFC 4787 asks for hairpinning (REQ-9) and
+    for a filter that does not look at ports (REQ-8). TCP is mapped and filtered like UDP
+    (RFC 5382 REQ-1 and REQ-3), and what hairpins has to pass the filter like all else.
+    """
 
     mapping: Mapping = Mapping.ENDPOINT_INDEPENDENT
     filtering: Filtering = Filtering.ADDRESS_AND_PORT_DEPENDENT
@@ -121,8 +128,8 @@ class NatBehaviour:
 
     @property
     def short(self) -> str:
-        """Mapping and filtering as matrices name them: ``EI/APD`` is the port-restricted cone."""
-        return f"{_SHORT[self.mapping]}/{_SHORT[self.filtering]}"
+        """Mapping and filtering as matrices name them: ``EIM/APDF`` is the port-restricted cone."""
+        return f"{_SHORT[self.mapping]}M/{_SHORT[self.filtering]}F"
 
 
 _SHORT: dict[str, str] = {

@@ -38,8 +38,14 @@ class GilbertElliott:
     @property
     def mean(self) -> float:
         """The share of packets lost in the long run."""
-        bad = self.to_bad / (self.to_bad + self.to_good)
+        bad = self.share_of_bad
         return bad * self.loss_bad + (1 - bad) * self.loss_good
+
+    @property
+    def share_of_bad(self) -> float:
+        """How much of its time the link is in the bad state; it begins in either, by this chance.
+        The states change with packets, not with time."""
+        return self.to_bad / (self.to_bad + self.to_good)
 
     @classmethod
     def of(cls, mean: float, burst: float) -> GilbertElliott:
@@ -168,7 +174,8 @@ PRESETS: Final[dict[str, AccessLink]] = {
     ),
 }
 """By name. The numbers are of one access link: ``barely_usable`` is a round trip of 450 ms to the
-internet with 12 % bursty loss each way, ``absurd`` one of 800 ms with 25 %."""
+internet with 12 % bursty loss each way, ``absurd`` one of 800 ms with 25 %, ``satellite`` one by a
+geostationary satellite."""
 
 
 def preset(name: str) -> AccessLink:
@@ -204,7 +211,8 @@ class LinkDirection:
         self._random = source
         self._last_arrival = 0.0
         self._busy_until = 0.0
-        self._bad = False
+        bursts = profile.bursts
+        self._bad = bursts is not None and source.random() < bursts.share_of_bad
         self._plain = profile == LinkProfile(delay=profile.delay)
 
     def carry(self, size: int, now: float) -> Passage:

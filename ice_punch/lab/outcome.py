@@ -13,13 +13,17 @@ class SideOutcome:
 
     started_at: float
     valid_at: float | None = None
-    """When it had its first valid pair."""
+    """When it had its first valid pair, of any kind."""
+    direct_at: float | None = None
+    """When it had its first valid pair without a relay."""
     selected_at: float | None = None
     """When it had its nominated pair."""
     relayed: bool = False
     """Whether the pair it ended with has a relayed candidate on either side."""
     pair: str = ""
     """The pair it ended with, ``local > remote``."""
+    ends: tuple[str, str] = ("", "")
+    """That pair's addresses, as the peer sees ours, and the peer's."""
     state: str = "new"
     reason: str = ""
     """Of the last change of state."""
@@ -44,6 +48,20 @@ class Outcome:
         if self.a.valid_at is None or self.b.valid_at is None:
             return None
         return max(self.a.valid_at, self.b.valid_at)
+
+    @property
+    def settled_time(self) -> float | None:
+        """Until both sides had a valid pair of the kind they ended with."""
+        if self.verdict is not Verdict.DIRECT:
+            return self.connect_time
+        if self.a.direct_at is None or self.b.direct_at is None:
+            return None
+        return max(self.a.direct_at, self.b.direct_at)
+
+    @property
+    def same_pair(self) -> bool:
+        """Whether both sides ended with one pair; each names it from its own end."""
+        return self.a.ends == self.b.ends[::-1]
 
     @property
     def packets_sent(self) -> int:

@@ -13,7 +13,7 @@ from ice_punch.lab.behaviour import NatBehaviour, NatKind
 from ice_punch.lab.links import PERFECT, AccessLink
 
 Side = Literal["a", "b"]
-Nats = NatKind | NatBehaviour | Iterable[NatBehaviour]
+Nats = NatKind | NatBehaviour | str | Iterable[NatBehaviour]
 
 
 class Habit(StrEnum):
@@ -103,9 +103,11 @@ def peer(
     second_link: AccessLink | None = None,
     habit: Habit = Habit.FULL,
 ) -> PeerSetup:
-    """A :class:`PeerSetup`; the NAT may be given by its kind's name."""
+    """A :class:`PeerSetup`; the NAT may be given by its kind or that kind's name. Raises
+    InvalidConfiguration for a kind that is none."""
     behaviours: tuple[NatBehaviour, ...]
-    if isinstance(nats, NatKind):
+    if isinstance(nats, str):
+        nats = NatKind(nats)
         behaviours = () if nats.behaviour is None else (nats.behaviour,)
     elif isinstance(nats, NatBehaviour):
         behaviours = (nats,)
@@ -149,8 +151,32 @@ class Scenario:
             raise InvalidConfiguration("a scenario runs for more than 0 and at most 3600 seconds")
         if not 0 <= self.datagrams_per_second <= 1000:
             raise InvalidConfiguration("a peer sends 0 to 1000 datagrams a second")
-        if any(not 0 <= happening.at < math.inf for happening in self.happenings):
-            raise InvalidConfiguration("nothing happens before the start")
+        if not abs(self.skew) < self.seconds:
+            raise InvalidConfiguration("a skew is shorter than the scenario runs")
+        if self.shared_nats and any(p.ip is not Ip.V4 for p in (self.a, self.b)):
+            raise InvalidConfiguration("only IPv4 peers can share a NAT")
+        for happening in self.happenings:
+            self._check(happening)
+
+    def _check(self, happening: Happening) -> None:
+        if not 0 <= happening.at < self.seconds:
+            raise InvalidConfiguration(
+                f"what happens, happens while the scenario runs: 0 to {self.seconds:g} s"
+            )
+        setup, event = self.setup(happening.side), happening.event
+        if event in (Event.SECOND_LINK_DOWN, Event.SECOND_LINK_UP) and setup.second_link is None:
+            raise InvalidConfiguration(f"peer {happening.side} has no second link")
+        if event is Event.TURN_SERVER_DIES and self.relays is Relays.NONE:
+            raise InvalidConfiguration("there is no TURN server that could die")
+        no_nat = not setup.nats and not self.shared_nats
+        if event in (Event.NAT_REBOOTS, Event.NAT_REBINDS) and no_nat:
+            raise InvalidConfiguration(f"peer {happening.side} is behind no NAT")
+
+    @property
+    def path_round_trip(self) -> float:
+        """Seconds between the peers and back, with their access links and without jitter."""
+        links = (self.a.link, self.b.link)
+        return self.rtt + sum(link.up.delay + link.down.delay for link in links)
 
     def setup(self, side: Side) -> PeerSetup:
         return self.a if side == "a" else self.b

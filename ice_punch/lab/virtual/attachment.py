@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from ice_punch.datagram import Address, Transmit
+from ice_punch.lab.trace import DropReason
 
 if TYPE_CHECKING:
     from ice_punch.lab.virtual.host import VirtualHost
@@ -37,7 +38,9 @@ class Attachment:
         "_next_event",
         "_receive_icmp_error",
         "_scheduled",
+        "_why_refused",
         "host",
+        "ips",
         "machine",
         "on_event",
         "ports",
@@ -49,11 +52,13 @@ class Attachment:
         machine: DatagramMachine,
         on_event: EventHandler | None,
         ports: frozenset[int] | None,
+        ips: frozenset[str] | None = None,
     ) -> None:
         self.host = host
         self.machine = machine
         self.on_event = on_event
         self.ports = ports
+        self.ips = ips
         self._get_timer: Callable[[], float | None] | None = getattr(machine, "get_timer", None)
         self._handle_timer: Callable[[float], object] | None = getattr(
             machine, "handle_timer", None
@@ -62,9 +67,16 @@ class Attachment:
         self._receive_icmp_error: Callable[[Address, Address, float], object] | None = getattr(
             machine, "receive_icmp_error", None
         )
+        self._why_refused: Callable[[], DropReason | None] | None = getattr(
+            machine, "why_refused", None
+        )
         self._scheduled: float | None = None
         self._last_turn = -1.0
         self._idle_turns = 0
+
+    def listens_at(self, address: Address) -> bool:
+        ip, port = address
+        return (self.ips is None or ip in self.ips) and (self.ports is None or port in self.ports)
 
     def flush(self) -> None:
         """Take what the machine wants to send and to tell, and note when it wants to be called."""
@@ -84,9 +96,12 @@ class Attachment:
             self._scheduled = due
             internet.at(max(due, now), lambda: self._timer(due), flush=False)
 
-    def receive(self, data: bytes, source: Address, local: Address) -> None:
+    def receive(self, data: bytes, source: Address, local: Address) -> DropReason | None:
+        """Why the machine made nothing of it, if it is one that says so."""
         self.machine.receive_datagram(data, source, local, self.host.internet.now)
+        refused = None if self._why_refused is None else self._why_refused()
         self.flush()
+        return refused
 
     def receive_icmp_error(self, local: Address, destination: Address) -> None:
         """Something that ``local`` sent to ``destination`` can not arrive."""

@@ -11,6 +11,7 @@ from ice_punch.lab.trace import DropReason, IcmpError, IcmpKind, PacketRecord, P
 from ice_punch.lab.virtual.firewall import StatefulFirewall
 from ice_punch.lab.virtual.nat64 import embed, extract
 from ice_punch.lab.virtual.node import VirtualNetwork, VirtualNode
+from ice_punch.lab.virtual.segment import Segment
 from ice_punch.lab.virtual.translation import TranslationTable
 
 if TYPE_CHECKING:
@@ -179,8 +180,6 @@ class Gateway(VirtualNode):
         if how in (EarlyInbound.REJECT, EarlyInbound.CLAIM):
             self.complain(packet, IcmpKind.PORT_UNREACHABLE)
         elif how is EarlyInbound.RESET and packet.segment is not None:
-            from ice_punch.lab.virtual.stream import Segment
-
             reset = Segment.reset_for(packet.segment)
             if reset is not None:
                 answer = self.internet.new_packet(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ice_punch.datagram import Transmit
+from ice_punch.datagram import Address, Transmit
 from ice_punch.lab.links import Link
 from ice_punch.lab.trace import DropReason, IcmpKind, PacketRecord, Protocol
 from ice_punch.lab.virtual.node import VirtualNetwork, VirtualNode
+from ice_punch.lab.virtual.stream import StreamEvent, StreamStack
 
 if TYPE_CHECKING:
     from ice_punch.lab.virtual.attachment import Attachment
     from ice_punch.lab.virtual.internet import VirtualInternet
-    from ice_punch.lab.virtual.stream import StreamEvent, StreamStack
 
 
 class Interface(VirtualNode):
@@ -84,23 +84,22 @@ class VirtualHost:
             )
             self.flush_streams()
         else:
-            attachment = self._listener(packet.wire_destination[1])
+            attachment = self._listener(packet.wire_destination)
             if attachment is None:
                 internet.drop(packet, DropReason.NO_LISTENER, self.name)
                 if self.rejects_strays:
                     interface.complain(packet, IcmpKind.PORT_UNREACHABLE)
                 return
             self._end(packet)
-            attachment.receive(packet.data, packet.wire_source, packet.wire_destination)
+            refused = attachment.receive(packet.data, packet.wire_source, packet.wire_destination)
+            if refused is not None:
+                packet.receiver = None
+                internet.drop(packet, refused, self.name)
 
-    def _listener(self, port: int) -> Attachment | None:
-        fallback: Attachment | None = None
-        for attachment in self.attachments:
-            if attachment.ports is None:
-                fallback = fallback or attachment
-            elif port in attachment.ports:
-                return attachment
-        return fallback
+    def _listener(self, address: Address) -> Attachment | None:
+        listening = [a for a in self.attachments if a.listens_at(address)]
+        # Who asked for the very port comes before who takes everything.
+        return min(listening, key=lambda a: a.ports is None, default=None)
 
     def _end(self, packet: PacketRecord) -> None:
         packet.receiver = self.name
@@ -110,11 +109,15 @@ class VirtualHost:
         error = packet.error
         if error is None:
             return
+        now = self.internet.now
         if error.protocol is Protocol.TCP:
-            self.streams.receive_unreachable(error.source, error.destination, self.internet.now)
+            if error.kind is IcmpKind.TOO_BIG:
+                self.streams.receive_too_big(error.source, error.destination, error.mtu, now)
+            else:
+                self.streams.receive_unreachable(error.source, error.destination, now)
             self.flush_streams()
         elif error.kind is IcmpKind.PORT_UNREACHABLE:
-            attachment = self._listener(error.source[1])
+            attachment = self._listener(error.source)
             if attachment is not None:
                 attachment.receive_icmp_error(error.source, error.destination)
 
@@ -124,10 +127,12 @@ class VirtualHost:
     def streams(self) -> StreamStack:
         """The host's TCP."""
         if self._streams is None:
-            from ice_punch.lab.virtual.stream import StreamStack
-
             self._streams = StreamStack(self.internet.random(f"{self.name} streams"))
         return self._streams
+
+    def wake_streams(self) -> None:
+        """:meth:`flush_streams`, as the next thing that happens."""
+        self.internet.at(self.internet.now, self.flush_streams, flush=False)
 
     def flush_streams(self) -> None:
         """Put on the wire what TCP wants to send, and note when it wants to be called."""

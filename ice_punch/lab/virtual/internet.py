@@ -143,14 +143,17 @@ class VirtualInternet:
         *,
         on_event: EventHandler | None = None,
         ports: Iterable[int] | None = None,
+        ips: Iterable[str] | None = None,
     ) -> Attachment:
-        """Let ``machine`` live on ``host``, on the given ports or on all that nobody else has.
+        """Let ``machine`` live on ``host``, on the given ports or on all that nobody else has, of
+        all its IP addresses or of the given ones.
 
         With ``on_event`` the machine's events are taken from it and passed on as
         ``on_event(now, event)``; without, they stay in the machine for the caller to fetch.
         """
         chosen = None if ports is None else frozenset(ports)
-        attachment = Attachment(host, machine, on_event, chosen)
+        where = None if ips is None else frozenset(ips)
+        attachment = Attachment(host, machine, on_event, chosen, where)
         host.attachments.append(attachment)
         self.at(self.now, attachment.flush, flush=False)
         return attachment
