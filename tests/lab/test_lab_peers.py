@@ -27,6 +27,7 @@ from ice_punch.lab.scenario import Habit
 from ice_punch.lab.virtual.internet import VirtualInternet
 from ice_punch.stun import (
     USE_CANDIDATE,
+    XOR_MAPPED_ADDRESS,
     BindingServer,
     Message,
     MessageClass,
@@ -70,10 +71,17 @@ class Side:
         found = [e.candidate for _, e in self.events if isinstance(e, LocalCandidateFound)]
         return [replace(c, base=None, server=None) for c in found if c.type != "prflx"]
 
-    def meet(self, other: Side) -> None:
+    def begin(self, other: Side) -> None:
         now = self.internet.now
         lite = getattr(other.machine, "lite", False)
         self.machine.set_remote_parameters(other.machine.credentials, now, lite=lite, ta=0.02)
+
+    def meet(self, other: Side) -> None:
+        self.begin(other)
+        self.hear_candidates(other)
+
+    def hear_candidates(self, other: Side) -> None:
+        now = self.internet.now
         for candidate in other.candidates:
             self.machine.add_remote_candidate(candidate, now)
         self.machine.end_of_remote_candidates(now)
@@ -214,6 +222,32 @@ def test_loss_delays_and_does_not_part(habit: Habit, loss: float) -> None:
 @pytest.mark.parametrize("b", OTHERS)
 def test_they_also_connect_among_each_other(a: Habit, b: Habit) -> None:
     met(a, b, skew=0.05).assert_connected()
+
+
+@pytest.mark.parametrize("habit", OTHERS)
+def test_a_symmetric_nat_on_either_side_is_met_with_peer_reflexive_candidates(habit: Habit) -> None:
+    for nats in ((NatKind.SYMMETRIC, NatKind.FULL_CONE), (NatKind.FULL_CONE, NatKind.SYMMETRIC)):
+        meeting = met(habit, Habit.FULL, nat_a=nats[0], nat_b=nats[1], skew=0.05)
+        meeting.assert_connected()
+        symmetric = meeting.a if nats[0] is NatKind.SYMMETRIC else meeting.b
+        pair = symmetric.machine.selected_pair()
+        assert pair is not None
+        assert pair.mapped is not None
+        assert pair.mapped.type is CandidateType.PRFLX
+
+
+@pytest.mark.parametrize("late", ["a", "b"])
+@pytest.mark.parametrize("habit", OTHERS)
+def test_candidates_may_come_after_the_checks_that_they_sent_rfc8838_11(
+    habit: Habit, late: str
+) -> None:
+    meeting = Meeting(habit, Habit.FULL, nat_a=NatKind.FULL_CONE)
+    side, other = (meeting.a, meeting.b) if late == "a" else (meeting.b, meeting.a)
+    meeting.internet.at(meeting.begun, lambda: side.begin(other))
+    meeting.internet.at(meeting.begun, lambda: other.meet(side))
+    meeting.internet.at(meeting.begun + 0.09, lambda: side.hear_candidates(other))
+    assert meeting.until_settled()
+    meeting.assert_connected()
 
 
 @pytest.mark.parametrize("habit", [Habit.FULL, *OTHERS])
@@ -422,6 +456,43 @@ def test_a_classic_agent_resends_a_check_as_rfc5245_16_does() -> None:
     meeting.internet.run(meeting.begun + 60)
     times = [at - meeting.begun for at, _ in meeting.a.requests(meeting.begun)]
     assert times == pytest.approx([0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5])
+
+
+def test_a_classic_agent_checks_from_its_relayed_candidate_too() -> None:
+    meeting = Meeting(Habit.AGGRESSIVE, Habit.FULL)
+    relayed = ("198.51.100.20", 49_152)
+    machine, now = meeting.a.machine, meeting.internet.now
+    made = machine.add_relayed_candidate(
+        relayed, now, server="turn:turn.lab", mapped=("1.2.3.4", 5)
+    )
+    assert made is not None
+    assert (made.type, made.address, made.base) == (CandidateType.RELAY, relayed, relayed)
+    assert machine.add_relayed_candidate(relayed, now, server="turn:turn.lab") is None
+    meeting.a.host.send = lambda transmit: sent.append(transmit.local)  # type: ignore[method-assign]
+    sent: list[object] = []
+    meeting.start()
+    meeting.internet.run(meeting.begun + 0.2)
+    assert sent.count(relayed) == sent.count(meeting.a.address) == 2
+    assert sent.index(meeting.a.address) < sent.index(relayed)
+
+
+def test_a_classic_agent_is_not_moved_by_an_answer_that_nobody_signed() -> None:
+    meeting = Meeting(Habit.AGGRESSIVE, Habit.FULL, nat_a=NatKind.NONE)
+    meeting.a.meet(meeting.b)
+    machine, now = meeting.a.machine, meeting.internet.now
+    check = next(t for t in machine.datagrams_to_send(now) if t.destination != SERVER)
+    for key in (None, b"wrong"):
+        answer = Message(
+            Method.BINDING, MessageClass.SUCCESS, parse_message(check.data).transaction_id
+        )
+        answer.add(XOR_MAPPED_ADDRESS, check.local)
+        machine.receive_datagram(answer.to_bytes(key=key), check.destination, check.local, now)
+    assert machine.state is IceState.CHECKING
+    answer = Message(Method.BINDING, MessageClass.SUCCESS, parse_message(check.data).transaction_id)
+    answer.add(XOR_MAPPED_ADDRESS, check.local)
+    key = meeting.b.machine.credentials.key
+    machine.receive_datagram(answer.to_bytes(key=key), check.destination, check.local, now)
+    assert machine.state is IceState.COMPLETED
 
 
 def test_strangers_with_a_wrong_password_change_nothing() -> None:

@@ -582,6 +582,36 @@ def test_an_mtu_that_no_link_has_changes_nothing() -> None:
     assert connection.mss == 1200
 
 
+def test_an_acknowledgement_of_what_was_never_sent_opens_nothing() -> None:
+    wire = Wire()
+    wire.server.listen(SERVER)
+    wire.server.receive_segment(Segment(7, syn=True), CLIENT, SERVER, 0.0)
+    wire.server.segments_to_send(0.0)
+    wire.server.receive_segment(Segment(8, 12345, ack=True), CLIENT, SERVER, 0.1)
+    (answer,) = wire.server.segments_to_send(0.1)
+    assert (answer[0].rst, answer[0].seq) == (True, 12345)
+    assert wire.server.next_event() is None
+
+    wire, connection = connected()
+    right = wire.sent[1][2].seq + 1
+    beyond = (wire.sent[0][2].seq + 500_000) % (1 << 32)
+    wire.inject(Segment(right, beyond, b"forged", ack=True), SERVER, CLIENT)
+    wire.run(1.0)
+    assert connection.state is StreamState.ESTABLISHED
+    assert wire.data(CLIENT[0]) == b""
+
+
+def test_closing_before_the_connection_stands_ends_the_attempt() -> None:
+    wire = Wire()
+    wire.server.listen(SERVER)
+    connection = wire.client.connect(CLIENT, SERVER, 0.0)
+    wire.run(0.01)
+    connection.close()
+    wire.run(5.0)
+    assert wire.end(CLIENT[0]) == "closed"
+    assert wire.client.connections == wire.server.connections == ()
+
+
 # -- bounds ---------------------------------------------------------------------------------------
 
 
