@@ -17,9 +17,13 @@ from ice_punch.stun import (
     PasswordAlgorithm,
     SecurityFeature,
     long_term_key,
+    opaque_string,
     security_features,
     userhash,
 )
+
+MAX_OFFER: Final = 256
+"""Bytes of PASSWORD-ALGORITHMS that are given back."""
 
 _PREFERRED: Final = (
     AlgorithmParameters(PasswordAlgorithm.SHA256),
@@ -51,10 +55,13 @@ class Credentials:
     """A user name and a password, and what a server wants them proven with."""
 
     def __init__(self, username: str | None, password: str | None) -> None:
+        """Raises ValueError for what RFC 8265 forbids, and a user name that is too long."""
         self.proof: Proof | None = None
         """None until the server has challenged us."""
-        self._username = username
-        self._password = password
+        self._username = None if username is None else opaque_string(username)
+        self._password = None if password is None else opaque_string(password)
+        if self._username is not None:
+            USERNAME.encode(self._username, b"")
 
     def forget(self) -> None:
         """Another server, another challenge."""
@@ -102,9 +109,13 @@ class Credentials:
                 return "the server knows no password algorithm that we know"
         algorithm = PasswordAlgorithm.MD5 if chosen is None else chosen.algorithm
         try:
+            REALM.encode(realm, b"")
+            NONCE.encode(nonce, b"")
             key = long_term_key(self._username, realm, self._password, PasswordAlgorithm(algorithm))
         except ValueError:
-            return "the server's realm is none"
+            return "the server's realm or nonce can not be given back"
+        if len(PASSWORD_ALGORITHMS.encode(offered or (), b"")) > MAX_OFFER:
+            return "the server offers too many password algorithms"
         self.proof = Proof(realm, nonce, anonymous, offered, chosen, key)
         return None
 

@@ -22,7 +22,6 @@ from ice_punch.stun import (
     MessageClass,
     Method,
     StunParseError,
-    opaque_string,
     parse_message,
 )
 from ice_punch.turn.allocation import DEFAULT_LIFETIME, IPV4, IPV6, family_of
@@ -98,15 +97,12 @@ class TurnClient:
     ) -> None:
         """``family`` is that of the relayed address, or ``dual`` for one of each; ``lifetime`` is
         what the server is asked for, in seconds. ``tried`` is that of the client that was
-        ``Redirected`` here. Raises ValueError for a user name or password that RFC 8265 forbids.
+        ``Redirected`` here. Raises ValueError for a user name or password that can not be used.
         """
         self.state = TurnState.ALLOCATING
         self.tried: dict[Address, float] = dict(tried or {})
         """Servers that were asked for an allocation, and when."""
-        self._credentials = Credentials(
-            None if username is None else opaque_string(username),
-            None if password is None else opaque_string(password),
-        )
+        self._credentials = Credentials(username, password)
         self._route = Route(server, local, reliable=transport != "udp", rto=rto)
         self._family = family
         self._lifetime = lifetime
