@@ -188,12 +188,13 @@ class Redaction:
         return candidate if self._pseudonyms is None else self._moved(candidate)
 
     def _remote(self, candidate: Candidate) -> Candidate:
-        """An extension may say anything, and the agent does not listen."""
+        """The agent looks neither at extensions, which may say anything, nor at a server."""
         assert self._pseudonyms is not None
         return replace(
             self._moved(candidate),
             foundation=self._pseudonyms.foundation(candidate.foundation),
             extensions=(),
+            server=None,
         )
 
     def _moved(self, candidate: Candidate) -> Candidate:

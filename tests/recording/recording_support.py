@@ -48,3 +48,18 @@ class Studio:
     def end(self) -> None:
         for agent in self.agents:
             agent.end_recording()
+
+
+SIGNATURES = (0x0008, 0x001C, 0x8028)
+"""MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT."""
+
+
+def unsigned(data: bytes) -> bytes:
+    """A message up to what depends on a password."""
+    offset = 20
+    while offset < len(data):
+        kind, size = (int.from_bytes(data[offset + i : offset + i + 2], "big") for i in (0, 2))
+        if kind in SIGNATURES:
+            break
+        offset += 4 + size + -size % 4
+    return data[:offset]
