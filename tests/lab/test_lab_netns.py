@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import textwrap
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -174,62 +172,6 @@ def test_without_nat_the_peer_is_public() -> None:
         assert mapped[0] == net.peer_b.public_address
         a.send(mapped)
         assert b.source_of_next() == a.address
-
-
-@needs_netns
-@pytest.mark.skipif(
-    not (shutil.which("turnserver") and shutil.which("turnutils_natdiscovery")),
-    reason="coturn is not installed",
-)
-@pytest.mark.parametrize(
-    ("kinds", "mappings", "filterings"),
-    [
-        (
-            ("full_cone", "address_restricted"),
-            ("Endpoint Independent", "Endpoint Independent"),
-            ("Endpoint Independent", "Address Dependent"),
-        ),
-        (
-            ("port_restricted", "symmetric"),
-            ("Endpoint Independent", "Address and Port Dependent"),
-            ("Address and Port Dependent", "Address and Port Dependent"),
-        ),
-    ],
-)
-def test_coturn_discovers_the_behaviour_that_the_kind_names(
-    kinds: tuple[str, str],
-    mappings: tuple[str, str],
-    filterings: tuple[str, str],
-    tmp_path: Path,
-) -> None:
-    with KernelInternet(nat_a=kinds[0], nat_b=kinds[1]) as net:
-        net.public.popen(
-            f"turnserver -n -L {ONE} -L {TWO} --no-tls --no-dtls --no-cli --stun-only"
-            f" --log-file stdout --pidfile {tmp_path}/pid".split(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        _wait_for_stun(net)
-        probes = [
-            peer.popen(
-                ["turnutils_natdiscovery", "-m", "-f", ONE], stdout=subprocess.PIPE, text=True
-            )
-            for peer in (net.peer_a, net.peer_b)
-        ]
-        for probe, mapping, filtering in zip(probes, mappings, filterings, strict=True):
-            told = probe.communicate(timeout=30)[0]
-            assert f"NAT with {mapping} Mapping!" in told
-            assert f"NAT with {filtering} Filtering!" in told
-
-
-def _wait_for_stun(net: KernelInternet) -> None:
-    request = bytes.fromhex("00010000 2112a442") + bytes(12)
-    with udp_probes((net.public, None)) as (probe,):
-        for _ in range(100):
-            probe.send((ONE, 3478), request)
-            if not probe.hears_nothing(0.1):
-                return
-    raise AssertionError("the STUN server never answered")
 
 
 @needs_netns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ice_punch.datagram import Address
-from ice_punch.lab.kernel import KernelHost, available, enter
+from ice_punch.lab.kernel import KernelHost, KernelInternet, available, enter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +75,24 @@ def udp_probes(*places: tuple[KernelHost, str | None]) -> Iterator[list[UdpProbe
             stack.callback(probe.close)
             probes.append(probe)
         yield probes
+
+
+def start_discovery_server(net: KernelInternet, directory: Path) -> None:
+    """coturn as RFC 5780 wants it: two addresses with two ports each, and nothing but STUN."""
+    one, two = net.public.addresses[:2]
+    net.public.popen(
+        f"turnserver -n -L {one} -L {two} --no-tls --no-dtls --no-cli --stun-only"
+        f" --log-file stdout --pidfile {directory}/pid".split(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    request = bytes.fromhex("00010000 2112a442") + bytes(12)
+    with udp_probes((net.public, None)) as (probe,):
+        for _ in range(100):
+            probe.send((one, 3478), request)
+            if not probe.hears_nothing(0.1):
+                return
+    raise AssertionError("the STUN server never answered")
 
 
 NETNS = [pytest.mark.netns, pytest.mark.skipif(_reason is not None, reason=str(_reason))]
