@@ -83,6 +83,7 @@ class Agent:
         self._liveness = Liveness(self._session, self._checks.forget)
         self._trickle = Trickle(self._session, self._checks.forget)
         self._query_is_next = True
+        self._knock_is_next = True
 
     # -- what there is to see -----------------------------------------------------------------
 
@@ -376,12 +377,16 @@ class Agent:
         self._knocking.follow_pairs(now)
         while self._has_work() and self.pacer.take(now):
             # RFC 8445 section 6.1.4.2: triggered checks first. Queries to servers and ordinary
-            # checks take turns, so that neither waits for all of the other. Knocking comes last.
+            # checks take turns, so that neither waits for all of the other. Knocking comes
+            # last, but for checks from relays.
             query = self._queries.has_work() and self._query_is_next
-            if self._checks.may_send() and self._checks.perform_next(
+            if self._knocks_first():
+                self._knocking.knock(self.pacer.ta, now)
+                self._knock_is_next = False
+            elif self._checks.may_send() and self._checks.perform_next(
                 self.pacer.ta, now, triggered_only=query
             ):
-                self._query_is_next = True
+                self._query_is_next = self._knock_is_next = True
             elif self._queries.has_work():
                 self._queries.start_next(now, self.pacer.ta)
                 self._query_is_next = False
@@ -389,6 +394,15 @@ class Agent:
                 self._knocking.knock(self.pacer.ta, now)
             self._knocking.follow_pairs(now)
         self._liveness.follow_pairs(now)
+
+    def _knocks_first(self) -> bool:
+        """Checks from relays leave every second slot to knocking: they are the last resort."""
+        return (
+            self._knock_is_next
+            and self._knocking.has_work()
+            and not self._queries.has_work()
+            and self._checks.last_resort_is_next()
+        )
 
     def _has_work(self) -> bool:
         return self._queries.has_work() or self._checks.may_send() or self._knocking.has_work()

@@ -131,6 +131,10 @@ class RemoteCandidates:
         self.all.append(candidate)
         return candidate
 
+    def learned_at(self, host: str) -> int:
+        """How many peer-reflexive candidates have this IP address."""
+        return sum(c.type is CandidateType.PRFLX and c.host == host for c in self.all)
+
     def mapping_varies(self) -> bool:
         """Whether the peer told two reflexive addresses of one base."""
         seen: dict[tuple[Address, int], set[Address]] = {}

@@ -35,6 +35,8 @@ class CheckList:
         """RFC 8445 section 6.1.2.5."""
         self.pairs: list[CandidatePair] = []
         self.triggered_check_queue: deque[CandidatePair] = deque()
+        self.deferred: deque[CandidatePair] = deque()
+        """Triggered checks that ordinary ones go ahead of."""
         self.pairs_refused = 0
         self._by_key: dict[tuple[Address, Address], CandidatePair] = {}
 
@@ -114,7 +116,7 @@ class CheckList:
 
     def trigger(self, pair: CandidatePair, *, ahead: bool = False) -> None:
         """Queue a triggered check (RFC 8445 section 7.3.1.4), at most one a pair."""
-        if pair in self.triggered_check_queue:
+        if pair in self.triggered_check_queue or pair in self.deferred:
             if not ahead:
                 return
             self.unqueue(pair)
@@ -123,9 +125,15 @@ class CheckList:
         else:
             self.triggered_check_queue.append(pair)
 
+    def defer(self, pair: CandidatePair) -> None:
+        """Queue a triggered check behind the ordinary ones, at most one a pair."""
+        if pair not in self.triggered_check_queue and pair not in self.deferred:
+            self.deferred.append(pair)
+
     def unqueue(self, pair: CandidatePair) -> None:
-        if pair in self.triggered_check_queue:
-            self.triggered_check_queue.remove(pair)
+        for queue in (self.triggered_check_queue, self.deferred):
+            if pair in queue:
+                queue.remove(pair)
 
     def succeeded(self, pair: CandidatePair) -> None:
         """RFC 8445 section 7.2.5.3.3: every Frozen pair of the foundation becomes Waiting."""
@@ -135,7 +143,7 @@ class CheckList:
                 other.state = PairState.WAITING
 
     def has_work(self) -> bool:
-        if self.triggered_check_queue:
+        if self.triggered_check_queue or self.deferred:
             return True
         active, frozen = set(), []
         for pair in self.pairs:
@@ -153,13 +161,22 @@ class CheckList:
 
     def next_ordinary(self) -> CandidatePair | None:
         """Steps 2 and 3 of RFC 8445 section 6.1.4.2."""
-        waiting = next((p for p in self.pairs if p.state is PairState.WAITING), None)
+        waiting = self._first_waiting()
         if waiting is not None:
             return waiting
         for pair in self.pairs:
             if self._may_unfreeze(pair):
                 pair.state = PairState.WAITING
-        return next((p for p in self.pairs if p.state is PairState.WAITING), None)
+        return self._first_waiting()
+
+    def next_deferred(self) -> CandidatePair | None:
+        return self.deferred.popleft() if self.deferred else None
+
+    def _first_waiting(self) -> CandidatePair | None:
+        deferred = self.deferred
+        return next(
+            (p for p in self.pairs if p.state is PairState.WAITING and p not in deferred), None
+        )
 
     def _may_unfreeze(self, pair: CandidatePair) -> bool:
         return pair.state is PairState.FROZEN and not any(

@@ -54,12 +54,20 @@ class Checks:
             and session.check_list.has_work()
         )
 
+    def last_resort_is_next(self) -> bool:
+        """Whether the next check would be an ordinary one from a relay of ours."""
+        check_list = self._session.check_list
+        if check_list.triggered_check_queue:
+            return False
+        pair = check_list.next_ordinary()
+        return pair is not None and pair.local.type is CandidateType.RELAY
+
     def perform_next(self, ta: float, now: float, *, triggered_only: bool = False) -> bool:
         """One check, as RFC 8445 section 6.1.4.2 picks it. False if there was none."""
         check_list = self._session.check_list
         pair = check_list.next_triggered()
         if pair is None and not triggered_only:
-            pair = check_list.next_ordinary()
+            pair = check_list.next_ordinary() or check_list.next_deferred()
         if pair is None:
             return False
         self._start(pair, ta, now)

@@ -57,7 +57,7 @@ class Knocking:
             pair.state is PairState.IN_PROGRESS
             and pair.component not in self._session.selected
             and pair.local.type is CandidateType.HOST
-            and pair.remote.type in (CandidateType.SRFLX, CandidateType.PRFLX)
+            and pair.remote.type is CandidateType.SRFLX
             and bool(pair.checks)
             and now < pair.checks[0].retransmission.first_sent_at + KNOCK_FOR
         )

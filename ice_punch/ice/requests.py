@@ -13,11 +13,15 @@ from ice_punch.ice.binding import (
     examine_request,
     success_response,
 )
-from ice_punch.ice.candidate import MAX_PRIORITY
+from ice_punch.ice.candidate import MAX_PRIORITY, CandidateType
 from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.pair import CandidatePair, PairState
 from ice_punch.ice.session import Session
 from ice_punch.stun import Message
+
+MAX_CHASED = 4
+"""Peer-reflexive ports of one IP address whose checks go ahead of ordinary ones. Where one side
+maps by port and the other by address, the second leads to a path."""
 
 
 class Requests:
@@ -154,4 +158,21 @@ class Requests:
             for check in pair.checks:
                 check.retransmission.cancel()
         pair.state = PairState.WAITING
-        self._session.check_list.trigger(pair)
+        # A pair that was triggered before, or one of many, is in no hurry: ordinary checks go ahead,
+        # or they would wait for as long as the peer keeps knocking.
+        again = pair.requests_received > 1 and not pair.nominate_on_success
+        if again or self._chases(pair):
+            self._session.check_list.defer(pair)
+        else:
+            self._session.check_list.trigger(pair)
+
+    def _chases(self, pair: CandidatePair) -> bool:
+        """Whether the peer's NAT gives its every check a new port: then ours answers in kind, each
+        check triggers another, and no ordinary one would ever have its turn."""
+        remote = pair.remote
+        if remote.type is not CandidateType.PRFLX or pair.valid:
+            return False
+        session = self._session
+        if any(p.valid and p.remote.host == remote.host for p in session.check_list):
+            return False
+        return session.remote.learned_at(remote.host) > MAX_CHASED
