@@ -182,8 +182,9 @@ class RecordingFile:
 
     def _close(self) -> None:
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+            descriptor, self._descriptor = self._descriptor, None
+            with contextlib.suppress(OSError):  # what was written is written
+                os.close(descriptor)
 
 
 def _create(path: Path) -> int:

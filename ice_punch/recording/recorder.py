@@ -104,7 +104,7 @@ class Recorder:
         try:
             self._sink(text)
         except Exception as error:
-            self._over(str(error) or repr(error))
+            self._over(getattr(error, "strerror", None) or str(error) or repr(error))
 
     def _put_last(self, text: str) -> None:
         text = text.removesuffix("}") + CHECKSUM

@@ -117,6 +117,9 @@ class _Reader:
 
     def _take_line(self, text: str, *, whole: bool) -> None:
         before, mark, checksum = text.rpartition(CHECKSUM)
+        if mark and not whole and not checksum.endswith("}"):
+            self._cut = True
+            return
         try:
             line = lines.decode(f"{before}}}" if mark else text)
         except ValueError as error:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ice_punch.datagram import Transmit, format_address
-from ice_punch.errors import RecordingAltered
+from ice_punch.errors import RecordingAltered, RecordingCutShort
 from ice_punch.ice import MINIMUM_TA, Agent, Event, IceState, Pacer, StateChanged
 from ice_punch.recording import lines
 from ice_punch.recording.recorder import compared
@@ -15,6 +14,8 @@ from ice_punch.recording.recording import Recording
 from ice_punch.report import Report
 from ice_punch.version import __version__
 
+LONGEST = 200
+"""Characters of what an error shows."""
 APPLICATION_DATA = b"\xff"
 """Repeated, it stands for application data: it does not resemble STUN (RFC 7983)."""
 
@@ -57,6 +58,7 @@ def replay(recording: Recording) -> Replay:
 
     Raises RecordingAltered where it does something else than what is recorded: the first time, with
     the input and its time; also for a checksum that is wrong although all came out the same.
+    RecordingCutShort where too little is there to make the agent.
     """
     player = _Player(recording)
     player.play()
@@ -96,10 +98,13 @@ class _Player:
                 policy=header.policy.make(),
                 pacer=Pacer(header.config.ta, common=self._others),
             )
+        except _RanOut:
+            why = "the recording is cut short: nothing of its agent is there"
+            raise RecordingCutShort(why, inputs=0) from None
         except RecordingAltered:
             raise
         except Exception as error:
-            raise self._parted("an agent", _named(error)) from None
+            raise self._parted("an agent", f"{type(error).__name__} ({error})") from None
 
     def play(self) -> None:
         while self._left:
@@ -266,8 +271,8 @@ class _Player:
         package = self._recording.header.package
         why = "" if package == __version__ else f"; it is of ice-punch {package}, not {__version__}"
         return RecordingAltered(
-            f"the recording was altered, or the agent is another one: {when} there is {recorded}, "
-            f"and came {came}{why}",
+            f"the recording was altered, or the agent is another one: {when} there is "
+            f"{_clipped(recorded)}, and came {_clipped(came)}{why}",
             input=self._inputs,
             at=at,
         )
@@ -310,21 +315,21 @@ class _Others(Pacer):
         self._next_at = next_at
 
 
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__} ({error})"
-
-
 def _shown(line: lines.Line | None) -> str:
-    """For one line of text."""
-    shown: Callable[..., str] = format_address
     match line:
         case None:
             return "nothing"
         case lines.Sent():
-            message = f"{line.data[:40]}..., {len(line.data) // 2} bytes"
-            return f"sent {message} from {shown(line.local)} to {shown(line.destination)}"
+            size, local, destination = len(line.data) // 2, line.local, line.destination
+            way = f"from {format_address(local)} to {format_address(destination)}"
+            return f"sent {line.data[:40]}..., {size} bytes {way}"
         case lines.State():
             return f"state {line.state.value} ({line.reason})"
         case _:
-            text = lines.encode(line)
-            return text if len(text) <= 300 else f"{text[:300]}..."
+            return lines.encode(line)
+
+
+def _clipped(text: str) -> str:
+    """For one line that people read."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
