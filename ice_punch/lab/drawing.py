@@ -52,7 +52,7 @@ def print_matrix(console: Console, matrix: Matrix) -> None:
         console.print(
             Text.assemble((f" {LETTERS[verdict]} ", _STYLES[verdict]), f" {verdict}  "), end=""
         )
-    console.print(Text("the worst of all seeds; R2/20 is 2 of 20"))
+    console.print(Text("the worst of all seeds; R2: in 2 of them"))
     console.print(
         Text("Times: median/worst in ms until both sides have a valid pair. Then packets sent.")
     )
@@ -87,48 +87,52 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _table(matrix: Matrix, width: int) -> Iterator[Text]:
-    names = [behaviour.short for behaviour in matrix.behaviours]
-    margin = max(len(name) for name in (*names, "a \\ b")) + 1
+    names: list[tuple[str, ...]] = [(behaviour.short,) for behaviour in matrix.behaviours]
     cells = [_lines(cell) for cell in matrix.cells]
-    if margin + len(names) * (_widest(cells, names) + 1) > width:
+    if _margin(names) + len(names) * (_widest(cells, names) + 1) > width:
+        names = [tuple(behaviour.short.split("/")) for behaviour in matrix.behaviours]
         cells = [_narrow_lines(cell) for cell in matrix.cells]
-    column = _widest(cells, names)
-    heading = Text("a \\ b".ljust(margin), "bold")
-    for name in names:
-        heading.append(name.center(column) + " ", "bold")
-    yield heading
+    margin, column = _margin(names), _widest(cells, names)
+    for number in range(max(map(len, names))):
+        heading = Text(("a \\ b" if number == 0 else "").ljust(margin), "bold")
+        for name in names:
+            heading.append(name[number].center(column) + " ", "bold")
+        yield heading
     for row, name in enumerate(names):
         if row and matrix.behaviours[row].mapping is not matrix.behaviours[row - 1].mapping:
             yield Text()
-        yield from _row(matrix, row, name.ljust(margin), cells, column)
+        start = row * len(names)
+        in_row = range(start, start + len(names))
+        for number in range(len(cells[start])):
+            line = Text((name[number] if number < len(name) else "").ljust(margin), "bold")
+            for index in in_row:
+                style = _STYLES[matrix.cells[index].verdict]
+                line.append(cells[index][number].center(column), style).append(" ")
+            yield line
+        yield Text()
 
 
-def _row(
-    matrix: Matrix, row: int, name: str, cells: list[tuple[str, ...]], column: int
-) -> Iterator[Text]:
-    start = row * len(matrix.behaviours)
-    in_row = cells[start : start + len(matrix.behaviours)]
-    for number in range(len(in_row[0])):
-        line = Text(name if number == 0 else " " * len(name), "bold")
-        for cell, lines in zip(matrix.cells[start:], in_row, strict=False):
-            line.append(lines[number].center(column), _STYLES[cell.verdict])
-            line.append(" ")
-        yield line
-    yield Text()
+def _margin(names: list[tuple[str, ...]]) -> int:
+    return max(map(len, ("a \\ b", *(part for name in names for part in name)))) + 1
 
 
 def _lines(cell: Cell) -> tuple[str, ...]:
-    return times(cell, 4), f"{LETTERS[cell.verdict]}{share(cell)} {packets(cell)}"
+    return times(cell, 4), f"{_verdict(cell)} {packets(cell)}"
 
 
 def _narrow_lines(cell: Cell) -> tuple[str, ...]:
     return (
-        LETTERS[cell.verdict] + share(cell),
+        _verdict(cell),
         milliseconds(cell.median, _WIDEST_NUMBER),
         milliseconds(cell.worst, _WIDEST_NUMBER),
         packets(cell),
     )
 
 
-def _widest(cells: list[tuple[str, ...]], names: list[str]) -> int:
-    return max(len(text) for lines in (*cells, tuple(names)) for text in lines)
+def _verdict(cell: Cell) -> str:
+    """``R``, or ``R2`` if only two outcomes are relayed."""
+    return LETTERS[cell.verdict] + share(cell).partition("/")[0]
+
+
+def _widest(cells: list[tuple[str, ...]], names: list[tuple[str, ...]]) -> int:
+    return max(len(text) for lines in (*cells, *names) for text in lines)

@@ -120,7 +120,7 @@ def milliseconds(seconds: float | None, width: int = 0) -> str:
 
 def duration(seconds: float) -> str:
     """``480 ms`` or ``4.80 s``."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
 
 
 def ordinal(number: int) -> str:
@@ -163,5 +163,5 @@ def _counts(counter: Counter[Verdict]) -> str:
 LEGEND: Final = "D direct, R relayed, F failed: the worst of all seeds"
 NAMES: Final = (
     "Names are mapping/filtering (RFC 4787): EI endpoint-independent, AD address-dependent, "
-    "APD address-and-port-dependent."
+    "APD address-and-port-dependent; M mapping, F filtering."
 )

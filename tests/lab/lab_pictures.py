@@ -10,7 +10,7 @@ from ice_punch.lab.outcome import Outcome, SideOutcome
 from ice_punch.lab.scenario import Scenario, Verdict, peer
 from ice_punch.lab.timeline import Arrow, Kind, Lane, Mark, Place, Timeline
 
-HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
+HOSTILE = "<!--<script></script ><img src=x onerror=\"document.title='owned'\"></script>"
 LANES = (
     Lane("a-host", Place.A, "host 10.1.0.2:50000, srflx 198.51.100.1:50000"),
     Lane("a-wifi", Place.A, "host 192.168.7.23:50000"),

@@ -164,10 +164,10 @@ def test_odd_packets_have_their_line_too() -> None:
 def test_the_matrix_fits_100_columns() -> None:
     drawn = lines(matrix(), 100)
     assert max(map(len, drawn)) <= 100
-    at = next(i for i, line in enumerate(drawn) if line.startswith("EI/APD"))
+    at = next(i for i, line in enumerate(drawn) if line.startswith("EIM/APDF"))
     times, letters = drawn[at].split()[1:], drawn[at + 1].split()
     assert times == ["191/197"] * 4 + ["266/272"] * 2 + ["191/197"] + ["266/272"] * 2
-    assert " ".join(letters) == "D 40 R2/20 40 D 40 D 44 R 54 R 54 D 44 R 54 R 54"
+    assert " ".join(letters) == "D 40 R2 40 D 40 D 44 R 54 R 54 D 44 R 54 R 54"
     assert drawn[0] == "round trip 100 ms, skew 30 ms, link perfect, seeds 20, backend virtual"
     assert drawn[-1] == (
         "81 pairings: 56 direct, 24 relayed, 1 failed. "
@@ -195,16 +195,16 @@ def test_the_matrix_fits_100_columns_however_long_it_took() -> None:
 def test_the_matrix_fits_80_columns_with_the_times_below_each_other() -> None:
     drawn = lines(matrix(), 80)
     assert max(map(len, drawn)) <= 80
-    at = next(i for i, line in enumerate(drawn) if line.startswith("EI/APD"))
-    assert drawn[at].split()[1:] == ["D", "R2/20", "D", "D", "R", "R", "D", "R", "R"]
-    assert drawn[at + 1].split()[3:6] == ["191", "266", "266"]
+    at = drawn.index(next(line for line in drawn if re.match("EIM +D +R2", line)))
+    assert drawn[at].split() == ["EIM", "D", "R2", "D", "D", "R", "R", "D", "R", "R"]
+    assert drawn[at + 1].split()[:5] == ["APDF", "191", "191", "191", "191"]
     assert drawn[at + 2].split()[3:6] == ["197", "272", "272"]
     assert drawn[at + 3].split()[3:6] == ["44", "54", "54"]
 
 
 def test_verdicts_have_colours_where_there_are_any() -> None:
     drawn = "\n".join(lines(matrix(), 100, colours=True))
-    for number, text in (("42", "D 40"), ("43", "R2/20 40"), ("41", "F 52")):
+    for number, text in (("42", "D 40"), ("43", "R2 40"), ("41", "F 52")):
         assert re.search(rf"\x1b\[[\d;]*{number}m *{re.escape(text)} *\x1b\[0m", drawn)
 
 
@@ -214,15 +214,15 @@ def test_the_markdown_of_four_pairings() -> None:
         "round trip 100 ms, skew 30 ms, link perfect, seeds 3. "
         "4 pairings: 1 direct, 2 relayed, 1 failed. 12 sessions: 3 direct, 6 relayed, 3 failed.\n"
         "\n"
-        "| a \\ b | EI/APD | APD/APD |\n"
+        "| a \\ b | EIM/APDF | APDM/APDF |\n"
         "|---|---|---|\n"
-        "| **EI/APD** | D 187/189 (40) | R 262/264 (54) |\n"
-        "| **APD/APD** | R 262/264 (54) | F -/- (52) |\n"
+        "| **EIM/APDF** | D 187/189 (40) | R 262/264 (54) |\n"
+        "| **APDM/APDF** | R 262/264 (54) | F -/- (52) |\n"
         "\n"
         "Rows are peer a's NAT, columns peer b's. Names are mapping/filtering (RFC 4787): EI "
-        "endpoint-independent, AD address-dependent, APD address-and-port-dependent. D direct, R "
-        "relayed, F failed: the worst of all seeds; then median/worst time in ms until both sides "
-        "have a valid pair, and (packets sent by both, median).\n"
+        "endpoint-independent, AD address-dependent, APD address-and-port-dependent; M mapping, "
+        "F filtering. D direct, R relayed, F failed: the worst of all seeds; then median/worst "
+        "time in ms until both sides have a valid pair, and (packets sent by both, median).\n"
     )
 
 

@@ -1,32 +1,25 @@
-"""The page of a matrix and of a timeline, as Chromium shows it."""
+"""The page of a matrix, as Chromium shows it."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab_pictures import HOSTILE, hostile_timeline, matrix, session
+from lab_pages import Open, opener
+from lab_pictures import HOSTILE, hostile_timeline, matrix
 
 from ice_punch.lab.behaviour import NINE
 from ice_punch.lab.matrix import Matrix
 from ice_punch.lab.page import matrix_page, timeline_page
-from ice_punch.lab.timeline import Arrow, Kind, Lane, Mark, Place, Timeline
-from support.browser import Visit, artifacts, chromium, visiting
+from ice_punch.lab.timeline import Timeline
+from support.browser import artifacts, chromium, visiting
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-Open = Callable[..., contextlib.AbstractContextManager[Visit]]
-
-
-@pytest.fixture(scope="module")
-def nine() -> Matrix:
-    return matrix()
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +30,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Open:
-    """Opens a page, and holds against it every complaint and every request but the first."""
+    return opener(browser, tmp_path)
 
-    @contextlib.contextmanager
-    def open_page(text: str, fragment: str = "", **how: Any) -> Iterator[Visit]:
-        file = tmp_path / "page.html"
-        file.write_text(text, "utf-8")
-        url = f"{file.as_uri()}{fragment}"
-        with visiting(browser, url, **how) as visit:
-            yield visit
-            assert visit.complaints == []
-            assert visit.requests == [file.as_uri()]
 
-    return open_page
+@pytest.fixture(scope="module")
+def nine() -> Matrix:
+    return matrix()
 
 
 def cell(page: Page, row: int, column: int) -> Any:
@@ -63,15 +49,6 @@ def parts(page: Page, row: int, column: int) -> list[str]:
 
 def title(page: Page) -> str:
     return page.locator("#timeline-title").inner_text()
-
-
-def of_session(row: int, column: int) -> Timeline:
-    return session(NINE[row], NINE[column])[0]
-
-
-def first_drop(timeline: Timeline, reason: str) -> int:
-    """The number of the first arrow that was dropped for it."""
-    return next(i for i, arrow in enumerate(timeline.arrows) if arrow.dropped == reason)
 
 
 def test_the_heat_map_has_its_81_cells_with_the_right_text(opened: Open, nine: Matrix) -> None:
@@ -91,7 +68,7 @@ def test_the_heat_map_has_its_81_cells_with_the_right_text(opened: Open, nine: M
         assert "81 pairings: 56 direct, 24 relayed, 1 failed." in heading
         assert re.search(r"round trip\s+100 ms", heading)
         assert cell(page, 2, 1).get_attribute("aria-label") == (
-            "a EI/APD, b EI/AD: relayed in 2 of 20, median 191 ms, worst 197 ms, 40 packets"
+            "a EIM/APDF, b EIM/ADF: relayed in 2 of 20, median 191 ms, worst 197 ms, 40 packets"
         )
 
 
@@ -133,7 +110,7 @@ def test_arrow_keys_move_through_the_cells_and_enter_opens(opened: Open, nine: M
         assert focused == "2,1"
         page.keyboard.press("Enter")
         page.wait_for_selector(".picture")
-        assert title(page) == "a behind EI/APD, b behind EI/AD"
+        assert title(page) == "a behind EIM/APDF, b behind EIM/ADF"
         page.locator("#close").click()
         assert page.locator("#timeline").is_hidden()
         assert page.evaluate("document.activeElement.dataset.cell") == "2,1"
@@ -150,15 +127,15 @@ def test_the_address_opens_a_cell_and_the_way_back_leads_to_the_one_before(
 ) -> None:
     with opened(matrix_page(nine), "#cell=2,4") as visit:
         page = visit.page
-        assert title(page) == "a behind EI/APD, b behind AD/AD"
+        assert title(page) == "a behind EIM/APDF, b behind ADM/ADF"
         assert cell(page, 2, 4).get_attribute("aria-current") == "true"
         cell(page, 8, 8).click()
         page.wait_for_function(
-            "document.getElementById('timeline-title').textContent.includes('APD/APD')"
+            "document.getElementById('timeline-title').textContent.includes('APDM/APDF')"
         )
         page.go_back()
         page.wait_for_function(
-            "document.getElementById('timeline-title').textContent.includes('AD/AD')"
+            "document.getElementById('timeline-title').textContent.includes('ADM/ADF')"
         )
 
 
@@ -176,168 +153,6 @@ def test_a_cell_without_a_timeline_says_so(opened: Open, nine: Matrix) -> None:
         assert visit.page.locator("#nothing").is_visible()
         assert visit.page.locator("#nothing").inner_text() == "No timeline was kept of this cell."
         assert visit.page.locator("#stage").is_hidden()
-
-
-def test_a_drop_shows_where_and_why_when_it_is_clicked(opened: Open) -> None:
-    timeline = of_session(2, 1)
-    number = first_drop(timeline, "filtered")
-    with opened(timeline_page(timeline)) as visit:
-        arrow = visit.page.locator(f'[data-arrow="{number}"]')
-        assert arrow.locator(".why").text_content() == "filtered by nat-b"
-        arrow.locator(".cross").click(force=True)
-        told = visit.page.locator("#details").inner_text()
-        assert "filtered by nat-b at 79.0 ms" in told
-        assert "RFC 4787 section 5" in told
-        assert "check, 10.1.0.2:50000 > 198.51.100.2:50000" in told
-
-
-def test_a_drop_shows_where_and_why_under_the_pointer_and_no_longer(opened: Open) -> None:
-    timeline = of_session(2, 1)
-    number = first_drop(timeline, "filtered")
-    with opened(timeline_page(timeline)) as visit:
-        page = visit.page
-        page.locator(f'[data-arrow="{number}"] .cross').hover(force=True)
-        assert "filtered by nat-b" in page.locator("#details").inner_text()
-        page.locator("h1").hover()
-        assert "filtered" not in page.locator("#details").inner_text()
-
-
-def test_a_drop_shows_where_and_why_to_the_keyboard(opened: Open) -> None:
-    timeline = of_session(2, 1)
-    with opened(timeline_page(timeline)) as visit:
-        page = visit.page
-        page.locator(".picture [tabindex='0']").focus()
-        told = []
-        for _ in range(len(timeline.arrows) + len(timeline.marks)):
-            told.append(page.locator("#details").inner_text())
-            page.keyboard.press("ArrowDown")
-        assert sum("filtered by nat-" in text for text in told) == 4
-        assert any("connected: first valid pair" in text for text in told)
-        page.keyboard.press("Home")
-        spoken = page.evaluate("document.activeElement.getAttribute('aria-label')")
-        assert spoken == "0.0 ms, query, a1 to s1, arrived at 25.0 ms"
-        page.keyboard.press("Escape")
-        assert "41 packets" in page.locator("#details").inner_text()
-
-
-def test_a_drop_shows_where_and_why_when_it_is_tapped_on_a_phone(opened: Open) -> None:
-    timeline = of_session(2, 1)
-    number = first_drop(timeline, "filtered")
-    with opened(timeline_page(timeline), width=375, height=812, touch=True) as visit:
-        page = visit.page
-        page.locator(f'[data-arrow="{number}"] .cross').tap(force=True)
-        panel = page.locator("#details")
-        assert "filtered by nat-b at 79.0 ms" in panel.inner_text()
-        box = panel.bounding_box()
-        assert box is not None
-        assert 0 <= box["y"] < 812 - 100, "the panel is on the screen with the arrow"
-
-
-def test_resends_and_the_answer_of_a_transaction_are_shown_as_one(opened: Open) -> None:
-    timeline = of_session(8, 8)
-    first = timeline.arrows[first_drop(timeline, "filtered")]
-    same = [a for a in timeline.arrows if a.transaction == first.transaction]
-    assert len(same) == 6
-    with opened(timeline_page(timeline)) as visit:
-        page = visit.page
-        page.locator(f'[data-arrow="{timeline.arrows.index(same[1])}"] .cross').click(force=True)
-        assert page.locator("#details h3").inner_text().lower() == "check, sent for the 2nd time"
-        assert page.locator(".picture .arrow.same").count() == 6
-        assert page.locator(".transaction li").count() == 6
-        page.locator(".transaction button").nth(5).click()
-        assert page.locator("#details h3").inner_text().lower() == "check, sent for the 6th time"
-        seconds = page.locator(".picture .kind", has_text="check, 2nd").count()
-        assert seconds > 0, "resends are recognised without a click, too"
-
-
-def test_kinds_differ_in_more_than_their_colour(opened: Open) -> None:
-    arrows = tuple(
-        Arrow(number / 100, number / 100 + 0.05, "a", "b", kind, str(kind))
-        for number, kind in enumerate(Kind)
-    )
-    lanes = (Lane("a", Place.A, "host a"), Lane("b", Place.B, "host b"))
-    with opened(timeline_page(Timeline("all", 0.2, lanes, arrows, ()))) as visit:
-        looks = visit.page.evaluate(
-            """() => [...document.querySelectorAll('.picture .arrow')].map((arrow) => {
-              const line = getComputedStyle(arrow.querySelector('.line'));
-              const head = arrow.querySelector('.head');
-              return [line.strokeDasharray, line.strokeWidth, head.getAttribute('d'),
-                      getComputedStyle(head).fill === 'none'].join();
-            })"""
-        )
-        assert len(set(looks)) == len(Kind) == len(looks)
-        words = visit.page.locator(".picture .kind").all_text_contents()
-        assert set(words) == set(Kind)
-
-
-def test_kinds_can_be_hidden(opened: Open) -> None:
-    timeline = of_session(0, 0)
-    turn = sum(arrow.kind is Kind.TURN for arrow in timeline.arrows)
-    with opened(timeline_page(timeline)) as visit:
-        page = visit.page
-        assert page.locator(".arrow.turn:visible").count() > turn, "and a sample in the key"
-        page.locator('input[data-kind="turn"]').uncheck()
-        assert page.locator(".picture .arrow.turn:visible").count() == 0
-        shown = page.locator(".picture .arrow:not(.away)").count()
-        assert shown == len(timeline.arrows) - turn
-
-
-def test_time_is_zoomed_by_buttons_keys_and_wheel(opened: Open) -> None:
-    with opened(timeline_page(of_session(2, 1))) as visit:
-        page = visit.page
-
-        def height() -> float:
-            box = page.locator(".picture").bounding_box()
-            assert box is not None
-            return box["height"]
-
-        heights = [height()]
-        page.locator("#zoom-in").click()
-        heights.append(height())
-        page.locator(".picture [tabindex='0']").focus()
-        page.keyboard.press("+")
-        heights.append(height())
-        page.locator("#scroll").hover()
-        page.keyboard.down("Control")
-        page.mouse.wheel(0, -300)
-        page.keyboard.up("Control")
-        page.wait_for_function(
-            f"document.querySelector('.picture').getBoundingClientRect().height > {heights[-1]}"
-        )
-        heights.append(height())
-        assert heights == sorted(set(heights))
-        page.locator("#zoom-fit").click()
-        fits = "document.querySelector('#scroll')"
-        assert page.evaluate(f"{fits}.scrollHeight <= {fits}.clientHeight + 1")
-
-
-def test_silence_is_cut_out_unless_it_is_wanted(opened: Open) -> None:
-    with opened(timeline_page(of_session(2, 1))) as visit:
-        page = visit.page
-        silences = page.locator(".picture .silence")
-        assert silences.all_text_contents()[-1] == "5.10 s of silence"
-        page.locator("#cut").uncheck()
-        assert silences.count() == 0
-        assert page.locator(".picture .arrow").count() == len(of_session(2, 1).arrows)
-
-
-def test_the_table_has_a_row_for_every_packet(opened: Open) -> None:
-    timeline = of_session(2, 1)
-    with opened(timeline_page(timeline)) as visit:
-        page = visit.page
-        page.locator("#table summary").click()
-        rows = page.locator("#table tbody tr")
-        assert rows.count() == len(timeline.arrows)
-        number = first_drop(timeline, "filtered")
-        assert rows.nth(number).locator("td").all_inner_texts() == [
-            "30.0",
-            "79.0",
-            "a1 host 10.1.0.2:50000, srflx 198.51.100.1:50000",
-            "b1 host 10.2.0.2:50000, srflx 198.51.100.2:50000",
-            "check",
-            "check, 10.1.0.2:50000 > 198.51.100.2:50000",
-            "dropped by nat-b: filtered at 79.0 ms",
-        ]
 
 
 CONTRAST = """() => {
@@ -453,37 +268,6 @@ def test_the_policy_lets_nothing_out_and_nothing_else_run(
         directives, nothing_ran = blocked
         assert {"connect-src", "style-src-elem", "innerHTML"} <= set(directives)
         assert nothing_ran
-
-
-def test_odd_packets_do_not_break_the_picture(opened: Open) -> None:
-    """From outside, to nobody, to itself, still travelling; without servers, lanes or length."""
-    lanes = (Lane("a", Place.A, ""), Lane("b", Place.B, "host [2001:db8::1]:50000"))
-    arrows = (
-        Arrow(0.0, 0.05, "", "a", Kind.CHECK, "from outside"),
-        Arrow(0.0, 0.05, "b", "", Kind.CHECK, "to nobody"),
-        Arrow(0.0, None, "a", "b", Kind.DATA, "still travelling"),
-        Arrow(0.0, 0.0, "a", "a", Kind.DATA, "to itself"),
-        Arrow(0.0, None, "", "", Kind.ICMP, "from nowhere to nowhere", "lost", "somewhere"),
-        Arrow(0.0, 0.0, "a", "b", Kind.CHECK, "at once", "lost", "nat-a"),
-        Arrow(0.0, 0.0, "a", "b", Kind.CHECK, "at once again", "lost", "nat-a"),
-    )
-    marks = (Mark(0.0, Place.SERVER, "a server that has no lane", False),)
-    for timeline in (
-        Timeline("odd", 0.05, lanes, arrows, marks),
-        Timeline("no lanes", 0.0, (), arrows[:1], ()),
-        Timeline("nothing", 0.0, (), (), ()),
-    ):
-        with opened(timeline_page(timeline)) as visit:
-            page = visit.page
-            assert page.locator(".picture .arrow").count() == len(timeline.arrows)
-            for arrow in page.locator(".picture .arrow").all():
-                arrow.dispatch_event("click", {"bubbles": True})
-                assert page.locator("#details .label").count() == 1
-            shapes = page.evaluate(
-                """() => [...document.querySelectorAll('.picture [d]')]
-                  .map((path) => path.getAttribute('d')).join()"""
-            )
-            assert not re.search("NaN|undefined|Infinity", shapes)
 
 
 def test_81_timelines_of_100_packets_stay_below_2_megabytes(nine: Matrix) -> None:

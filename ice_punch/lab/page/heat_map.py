@@ -31,7 +31,8 @@ def heat_map_markup(matrix: Matrix) -> str:
     """The table and its legend."""
     shades = _Shades(matrix)
     headings = "".join(
-        f'<th scope="col"{_group(matrix, column)} title="{escape(name_of(nat))}">{_name(nat)}</th>'
+        f'<th scope="col"{_group(matrix, column)} title="{escape(name_of(nat))}">'
+        f"<span>{_name(nat)}</span></th>"
         for column, nat in enumerate(matrix.behaviours)
     )
     rows = "".join(_row(matrix, row, shades) for row in range(len(matrix.behaviours)))

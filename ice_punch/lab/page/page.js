@@ -58,7 +58,7 @@ function perSecond() {
   const { timeline, cut, zoom } = view;
   const fixed = fixedHeight(timeline, cut);
   const active = activeSeconds(timeline, cut);
-  const wanted = Math.min(2000, Math.max(timeline.arrows.length * 13, roomHeight() - 80 - fixed));
+  const wanted = Math.min(3600, Math.max(timeline.arrows.length * 13, roomHeight() - 80 - fixed));
   return Math.min(wanted * zoom, LARGEST - fixed) / active;
 }
 
