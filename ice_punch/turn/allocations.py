@@ -139,7 +139,8 @@ class Allocations:
     ) -> tuple[Allocation, list[AddressErrorCode]] | ErrorCode:
         """A new allocation, and the families that it lacks of those asked for (RFC 8656 section
         7.2); an ErrorCode if none can be given."""
-        if self._of_owner[owner] >= self._limits.allocations_per_user:
+        self.expire(now)
+        if self._of_owner.get(owner, 0) >= self._limits.allocations_per_user:
             return QUOTA_REACHED
         if len(self) >= self._limits.allocations:
             return INSUFFICIENT_CAPACITY
