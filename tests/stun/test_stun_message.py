@@ -32,6 +32,7 @@ from ice_punch.stun import (
     USE_CANDIDATE,
     USERNAME,
     XOR_MAPPED_ADDRESS,
+    XOR_PEER_ADDRESS,
     Integrity,
     Message,
     MessageClass,
@@ -480,3 +481,31 @@ def test_plain_addresses_are_not_xored() -> None:
     message = Message(Method.BINDING, MessageClass.SUCCESS, ID)
     message.add(MAPPED_ADDRESS, ("192.0.2.1", 3478))
     assert message.to_bytes(fingerprint=False).endswith(bytes.fromhex("00010d96c0000201"))
+
+
+def test_an_attribute_that_may_be_there_several_times_is_read_in_order() -> None:
+    """As XOR-PEER-ADDRESS is in a CreatePermission request: RFC 8656 section 10.1."""
+    peers = [("192.0.2.1", 1), ("2001:db8::1", 2), ("192.0.2.1", 1)]
+    message = Message(Method.CREATE_PERMISSION, MessageClass.REQUEST, ID)
+    for peer in peers:
+        message.add(XOR_PEER_ADDRESS, peer)
+        message.add(SOFTWARE, "abc")
+    assert message.get_all(XOR_PEER_ADDRESS) == tuple(peers)
+    read = parse_message(message.to_bytes(key=KEY))
+    assert read.get_all(XOR_PEER_ADDRESS) == tuple(peers)
+    assert read.get(XOR_PEER_ADDRESS) == peers[0]
+    assert read.get_all(PRIORITY) == ()
+
+
+def test_of_several_attributes_one_of_an_unknown_family_is_ignored_and_a_cut_one_refused() -> None:
+    good = attribute(0x0012, bytes.fromhex("000121122112a442"))
+    strange = attribute(0x0012, bytes.fromhex("000921122112a442"))
+    assert parse_message(raw(REQUEST, strange, good)).get_all(XOR_PEER_ADDRESS) == (("0.0.0.0", 0),)
+    with pytest.raises(StunParseError):
+        parse_message(raw(REQUEST, good, attribute(0x0012, b"\0\1"))).get_all(XOR_PEER_ADDRESS)
+
+
+def test_what_follows_the_integrity_is_none_of_several_attributes_either() -> None:
+    good = attribute(0x0012, bytes.fromhex("000121122112a442"))
+    data = with_more(with_integrity(raw(REQUEST, good), KEY), good)
+    assert len(parse_message(data).get_all(XOR_PEER_ADDRESS)) == 1
