@@ -14,6 +14,7 @@ from cli_support import HERE, connected, listening, only_line, run
 
 from ice_punch.cli import app
 from support.commands import Command, start_here
+from support.recordings import what_happened
 
 LINK = "http://127.0.0.1:9/j/AAAAAAAAAAAAAAAAAAAAAA#AAAAAAAAAAAAAAAAAAAAAA"
 
@@ -23,19 +24,6 @@ def replayed(file: Path, *options: str) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def what_happened(events: list[dict[str, Any]]) -> list[object]:
-    """Of live and of replayed events: all but the counters, which live a little longer there."""
-    told: list[object] = []
-    for event in events:
-        if event["event"] == "state" and event["state"] != "closed":  # nobody reads it any more
-            told.append((event["state"], event["reason"]))
-        elif event["event"] == "candidate" and event["side"] == "local":
-            told.append((event["type"], event["address"], event["priority"], event["server"]))
-        elif event["event"] == "selected":
-            told.append((event["kind"], event["pair"]["local"], event["pair"]["remote"]))
-    return told
 
 
 def completed(command: Command) -> bool:
