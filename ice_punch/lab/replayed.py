@@ -24,6 +24,8 @@ STILL_WAITING = 0.5
 NEWS = 10.0
 """Seconds before and after something happened in which every packet is shown. In between, the
 checks that keep a session alive are counted, but for those that were not answered."""
+SHOWN = 4
+"""Of checks in a row to one address that nobody answered; the others but the last are counted."""
 STRANGERS = Lane("strangers", Place.B, "strangers")
 
 _GOOD = {
@@ -87,9 +89,9 @@ class _Picture:
 
     def timeline(self) -> Timeline:
         marks = self._marks()
-        arrows = [self._arrow(packet) for packet in self._packets]
+        arrows, repeated = self._arrows()
         quiet = _quiet([mark.at for mark in marks], self._end)
-        counted = [mark for span in quiet for mark in _counted(span, arrows)]
+        counted = [*repeated, *(mark for span in quiet for mark in _counted(span, arrows))]
         header = self._recording.header
         role = "controlling" if header.controlling else "controlled"
         when = f" on {header.started}" if header.started else ""
@@ -180,6 +182,37 @@ class _Picture:
             round_trip = answer.at - asked[0].at
         return None if round_trip is None else round_trip / 2
 
+    def _arrows(self) -> tuple[list[Arrow], list[Mark]]:
+        """All but the checks of long runs without an answer, and marks in their place."""
+        left_out: set[int] = set()
+        marks = []
+        for run in self._unanswered_runs():
+            hidden = run[SHOWN:-1]
+            if len(hidden) > 1:
+                left_out.update(hidden)
+                first, last = (self._packets[n] for n in (hidden[0], hidden[-1]))
+                what = f"{len(hidden)} more checks to {format_address(first.remote)}"
+                text = f"{what} until {last.at * 1000:.1f} ms, none answered"
+                marks.append(Mark(first.at, Place.A, text))
+        shown = [p for number, p in enumerate(self._packets) if number not in left_out]
+        return [self._arrow(packet) for packet in shown], marks
+
+    def _unanswered_runs(self) -> list[list[int]]:
+        """Indices of our checks on one path with nothing from there in between."""
+        runs: list[list[int]] = []
+        open_runs: dict[tuple[Address, Address], list[int]] = {}
+        for number, packet in enumerate(self._packets):
+            if packet.ours and not packet.asks:
+                continue
+            if not packet.ours or packet.description.transaction in self._answered:
+                open_runs.pop(packet.path, None)
+            elif packet.path in open_runs:
+                open_runs[packet.path].append(number)
+            else:
+                open_runs[packet.path] = [number]
+                runs.append(open_runs[packet.path])
+        return runs
+
     def _arrow(self, packet: _Packet) -> Arrow:
         one_way = self._one_way(packet)
         local, remote = self._lane(packet.local), self._lane(packet.remote)
@@ -225,7 +258,13 @@ class _Picture:
 
     def _marks(self) -> list[Mark]:
         marks = []
+        signalled: set[Address] = set()
         for at, line in _timed(self._recording):
+            if isinstance(line, told.AddRemoteCandidate):
+                # RFC 8840 section 4.4: every fragment repeats those before it
+                if line.candidate.address in signalled:
+                    continue
+                signalled.add(line.candidate.address)
             mark = _mark(at - self._began, line)
             if mark is not None:
                 marks.append(mark)

@@ -7,6 +7,7 @@ import io
 import pytest
 from recording_support import Studio
 
+from ice_punch.ice import AgentConfig
 from ice_punch.lab.behaviour import NatKind
 from ice_punch.lab.replayed import timeline_of
 from ice_punch.lab.timeline import Arrow, Kind, Place, Timeline
@@ -138,6 +139,28 @@ def test_marks_say_what_was_noticed_when() -> None:
     failed = next(mark for mark in timeline.marks if mark.text.startswith("failed: "))
     assert failed.at == pytest.approx(39.5, abs=0.021)
     assert timeline.lanes[0].label == "host 192.0.2.1:5000 on eth0"
+
+
+def test_many_checks_without_an_answer_are_counted() -> None:
+    studio = Studio()
+    bench = Bench(remotes=[REMOTE], config=AgentConfig(rc=10), make_agent=studio.make_agent)
+    bench.run(300.0)
+    sent = len(bench.requests)
+    assert sent == 10
+    timeline = drawn(studio)
+    checks = to(timeline, Kind.CHECK)
+    assert [round(a.sent_at, 1) for a in checks] == [0.0, 0.5, 1.5, 3.5, 255.5]
+    (counted,) = [mark for mark in timeline.marks if "more checks to" in mark.text]
+    assert counted.text == "5 more checks to 198.51.100.1:6000 until 127500.0 ms, none answered"
+    assert counted.at == pytest.approx(7.5)
+
+
+def test_a_candidate_that_is_told_again_is_no_news() -> None:
+    studio = Studio()
+    bench = Bench(remotes=[REMOTE, REMOTE, REMOTE], make_agent=studio.make_agent)
+    bench.run(0.1)
+    marks = [m for m in drawn(studio).marks if m.text == "candidate host 198.51.100.1:6000"]
+    assert len(marks) == 1
 
 
 def test_strangers_share_a_lane() -> None:
