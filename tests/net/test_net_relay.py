@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import gc
 import ipaddress
 import logging
@@ -13,10 +12,8 @@ import time
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from ice_punch.connection import IceConnection
 from ice_punch.errors import (
     AuthenticationRejected,
     InvalidConfiguration,
@@ -25,11 +22,15 @@ from ice_punch.errors import (
     ServerUnreachable,
 )
 from ice_punch.net import relay as relay_module
+from ice_punch.net import turn_session
+from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.relay import Relay
 from ice_punch.net.udp import UdpSocket, bind
+from ice_punch.turn import SharedSecret
 from ice_punch.turn import client as turn_client
 from ice_punch.turn import peers as turn_peers
+from support.certificates import Authority
 from support.coturn import Coturn
 
 try:
@@ -453,69 +454,11 @@ def test_what_strangers_send_to_the_sockets_port_is_not_from_the_server(coturn):
     run(main())
 
 
-def _certificate(subject, issuer, key, issuer_key, *, names=(), ca=False):
-    now = datetime.datetime.now(datetime.UTC)
-
-    def name(text):
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name(subject))
-        .issuer_name(name(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        # Python 3.13 verifies strictly by RFC 5280, which wants the next three.
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
-            critical=False,
-        )
-        .add_extension(_key_usage(ca=ca), critical=True)
-    )
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return builder.sign(issuer_key, hashes.SHA256())
-
-
-def _key_usage(*, ca):
-    usages = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    more = ("crl_sign", "encipher_only", "decipher_only")
-    return x509.KeyUsage(
-        digital_signature=True, key_cert_sign=ca, **dict.fromkeys(usages + more, False)
-    )
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     """A CA file and a function that makes server certificates: (certificate, key) files."""
-    directory = tmp_path_factory.mktemp("tls")
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca = _certificate("test CA", "test CA", ca_key, ca_key, ca=True)
-    cafile = directory / "ca.pem"
-    cafile.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-
-    def make(stem, *names):
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(stem, "test CA", key, ca_key, names=names)
-        files = (directory / f"{stem}.pem", directory / f"{stem}.key")
-        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        for file in files:
-            file.chmod(0o644)
-        return files
-
-    directory.chmod(0o755)
-    return cafile, make
+    made = Authority(tmp_path_factory.mktemp("tls"))
+    return made.cafile, made.make
 
 
 def test_a_relay_over_tls_checks_the_servers_certificate(authority):
@@ -585,3 +528,109 @@ def test_a_dead_address_of_a_server_costs_little(coturn, monkeypatch):
         silent.bind(("127.0.0.1", 0))
         monkeypatch.setattr(relay_module, "resolve", both)
         run(main())
+
+
+def test_names_minted_with_a_shared_secret_open_coturn():
+    async def main(coturn):
+        username, password = SharedSecret("north", time.time).mint("alice", 60)
+        relay = await Relay.open(turn(coturn, "udp", username, password), on_datagram=Inbox())
+        await relay.close()
+        username, password = SharedSecret("south", time.time).mint("alice", 60)
+        with pytest.raises(AuthenticationRejected):
+            await Relay.open(turn(coturn, "udp", username, password), on_datagram=Inbox())
+
+    options = ["--use-auth-secret", "--static-auth-secret=north"]
+    with Coturn(users={}, options=options) as coturn:
+        run(main(coturn))
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_redirection_by_coturn_is_followed(coturn, transport):
+    async def main(first):
+        inbox = Inbox()
+        peer = UdpSocket.open("127.0.0.1", inbox)
+        relay = await Relay.open(turn(first, transport), on_datagram=Inbox())
+        relay.send(b"through the other one", peer.local)
+        await until(lambda: inbox)
+        await relay.close()
+        peer.close()
+
+    before = coturn.log.count("CREATE_PERMISSION processed, success")
+    options = [f"--alternate-server=127.0.0.1:{coturn.port}"]
+    with Coturn(options=options) as first:
+        run(main(first))
+        assert "CREATE_PERMISSION processed, success" not in first.log
+    assert coturn.log.count("CREATE_PERMISSION processed, success") > before
+
+
+@pytest.mark.parametrize(("mismatches", "opens"), [(2, True), (3, False)])
+def test_where_an_address_is_taken_others_are_tried(coturn, monkeypatch, mismatches, opens):
+    """RFC 8656 section 7.4: a client's address may have been another's, whose allocation lives on;
+    three addresses are tried."""
+    locals_: list = []
+    original = turn_client.TurnClient
+
+    def mismatched(server, local, *arguments, **options):
+        client = original(server, local, *arguments, **options)
+        locals_.append(local)
+        if len(locals_) <= mismatches:
+            client._fail(437, "Allocation Mismatch")
+        return client
+
+    monkeypatch.setattr(turn_session, "TurnClient", mismatched)
+
+    async def main():
+        if not opens:
+            with pytest.raises(RelayDenied, match="437 Allocation Mismatch"):
+                await Relay.open(turn(coturn), on_datagram=Inbox())
+            return
+        relay = await Relay.open(turn(coturn), on_datagram=Inbox())
+        await relay.close()
+
+    run(main())
+    assert len(set(locals_)) == 3
+
+
+def test_the_peers_candidates_are_permitted_as_they_become_known(coturn):
+    """Before anything is sent to them: what they send first then gets through."""
+
+    async def main():
+        options = GatheringOptions(ice_servers=(turn(coturn),), relay_only=True)
+        before = coturn.log.count("CREATE_PERMISSION processed, success")
+        async with IceConnection(options=options) as connection:
+            early = "candidate:1 1 udp 1 127.0.0.1 5001 typ host"
+            connection.add_remote_candidate(early)
+            async for _ in connection.gather():
+                pass
+
+            def permitted():
+                return coturn.log.count("CREATE_PERMISSION processed, success") - before
+
+            await until(lambda: permitted() == 1)
+            for port in (5002, 5003):
+                connection.add_remote_candidate(
+                    f"candidate:{port} 1 udp 1 127.0.0.{port - 5000} {port} typ host"
+                )
+            connection.add_remote_candidate("candidate:9 1 udp 1 ::1 5009 typ host")
+            await until(lambda: permitted() == 2)
+            await asyncio.sleep(0.02)
+            assert permitted() == 2
+            assert "peer 127.0.0.2 lifetime updated" in coturn.log
+            assert "peer 127.0.0.3 lifetime updated" in coturn.log
+
+    run(main())
+
+
+def test_many_candidates_of_a_description_take_one_request(coturn):
+    async def main():
+        relay = await Relay.open(turn(coturn), on_datagram=Inbox())
+        for number in range(1, 11):
+            relay.permit((f"127.0.0.{number}", 5000))
+        sent = []
+        original = relay._session._path.send
+        relay._session._path.send = lambda *args: (sent.append(args[0]), original(*args))
+        await asyncio.sleep(0.05)
+        assert len(sent) == 1
+        await relay.close()
+
+    run(main())
