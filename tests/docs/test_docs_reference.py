@@ -196,7 +196,7 @@ def test_methods_that_are_described_exist_and_public_ones_are_described(
     assert public <= named, public - named
 
 
-INTERNAL = {"open", "peer_closed", "fail", "send_record", "next_channel"}
+INTERNAL = {"open", "peer_closed", "fail", "note_failure", "send_record", "next_channel"}
 """For the package's own layers."""
 
 
