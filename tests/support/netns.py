@@ -33,13 +33,15 @@ class UdpProbe:
     """A UDP socket of the test process inside a host's namespace."""
 
     def __init__(self, host: KernelHost, ip: str | None = None, port: int = 0) -> None:
+        ip = host.address if ip is None else ip
         with enter(host.namespace):
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((host.address if ip is None else ip, port))
+            family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+            self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((ip, port))
 
     @property
     def address(self) -> Address:
-        ip, port = self.socket.getsockname()
+        ip, port = self.socket.getsockname()[:2]
         return (ip, port)
 
     def send(self, destination: Address, data: bytes = b"probe") -> None:

@@ -75,8 +75,6 @@ def _why_not_peer(setup: PeerSetup, *, shared: bool) -> str | None:
         return f"the kernel backend runs our own agent, none with the habit {setup.habit}"
     if setup.ip is Ip.NAT64:
         return "the kernel has no NAT64"
-    if shared and setup.ip is not Ip.V4:
-        return "the kernel backend has no IPv6 behind NATs that both peers share"
     links = [setup.link] if setup.second_link is None else [setup.link, setup.second_link]
     profiles = [profile for link in links for profile in (link.up, link.down)]
     if shared and any(p.mtu is not None and p.tells_mtu for p in profiles):

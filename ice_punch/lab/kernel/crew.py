@@ -120,7 +120,8 @@ class _Recruiter:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, signals_held():
             self.process = subprocess.Popen(
-                [sys.executable, "-m", PARTY],
+                # The number is for people who look at the list of processes.
+                [sys.executable, "-m", PARTY, str(self.owner)],
                 stdin=theirs.fileno(),
                 env=own_environment(),
                 start_new_session=True,

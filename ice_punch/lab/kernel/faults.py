@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ice_punch.lab.kernel import namespaces
 from ice_punch.lab.kernel.internet import KernelInternet, load_rules
 from ice_punch.lab.kernel.layout import PUBLIC, TURN_IP, TURN_IP_V6, Router
-from ice_punch.lab.kernel.nat_rules import rebinding_rules
+from ice_punch.lab.kernel.nat_rules import HOLD, LET_GO, rebinding_rules
 from ice_punch.lab.kernel.segments import End, Wire
 from ice_punch.lab.scenario import Event, Happening
 
@@ -38,8 +38,8 @@ def reboot(internet: KernelInternet, routers: Iterable[Router]) -> None:
         namespace = internet.namespace(router.role)
         rules = "".join(internet.layout.namespaces[router.role].rules)
         tables = [line.split(" {")[0] for line in rules.splitlines() if line.startswith("table")]
-        load_rules(namespace, "".join(f"delete {table}\n" for table in tables) + rules)
-        _flush(namespace)
+        removal = "".join(f"delete {table}\n" for table in tables)
+        _forget(namespace, removal + rules, holds=router.nat is not None)
 
 
 def rebind(internet: KernelInternet, routers: Iterable[Router]) -> None:
@@ -47,8 +47,7 @@ def rebind(internet: KernelInternet, routers: Iterable[Router]) -> None:
     for router in routers:
         if router.nat is not None:
             namespace = internet.namespace(router.role)
-            load_rules(namespace, rebinding_rules(router.external))
-            _flush(namespace)
+            _forget(namespace, rebinding_rules(router.external))
 
 
 def set_link(internet: KernelInternet, wire: Wire, *, up: bool) -> None:
@@ -85,6 +84,9 @@ chain output {{
     )
 
 
-def _flush(namespace: str) -> None:
+def _forget(namespace: str, rules: str, *, holds: bool = True) -> None:
+    load_rules(namespace, rules + (HOLD if holds else ""))
     with namespaces.enter(namespace):
         namespaces.run_tool("conntrack", "-F")
+    if holds:
+        load_rules(namespace, LET_GO)

@@ -8,6 +8,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -168,6 +169,8 @@ class KernelInternet:
         self._processes = ProcessGroup()
         self._signals = contextlib.ExitStack()
         self._owner = os.getpid()
+        self._lock = threading.RLock()
+        self._closed = False
 
     @property
     def server_address(self) -> Address:
@@ -195,7 +198,9 @@ class KernelInternet:
         _open.add(self)
         try:
             self._signals.enter_context(exit_on_signals())
-            with signals_held():
+            with signals_held(), self._lock:
+                if self._closed:
+                    raise LaboratoryError("this laboratory has been closed")
                 self._build()
         except BaseException:
             self.close()
@@ -211,10 +216,12 @@ class KernelInternet:
         self.close()
 
     def close(self) -> None:
-        """End what was started, remove what was made. Does nothing the second time."""
+        """End what was started, remove what was made, from any thread. Does nothing the second
+        time."""
         if os.getpid() != self._owner:
             return
-        with signals_held():
+        with signals_held(), self._lock:
+            self._closed = True
             self._processes.stop()
             end_processes(namespaces.pids_in(*self.namespaces))
             namespaces.remove(*self.namespaces)

@@ -174,7 +174,10 @@ class Layout:
         network = outside
         for depth, behaviour in enumerate(reversed(behaviours)):
             innermost = depth == len(behaviours) - 1
-            first = f"{network.subnet}.16" if depth else chain.external  # type: ignore[attr-defined]
+            first = chain.external
+            if depth:
+                assert isinstance(network, LocalNetwork)
+                first = f"{network.subnet}.16"
             router = self._router(chain, depth, innermost, behaviour, first)
             node = self._namespace(router.role, forwards=True)
             plug = Plug(

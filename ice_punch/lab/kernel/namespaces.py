@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
 from ice_punch.errors import IcePunchError
+from ice_punch.lab.behaviour import Mapping, NatBehaviour, PortAllocation
+from ice_punch.lab.kernel.nat_rules import nat_rules
 from ice_punch.lab.kernel.processes import signals_held
 
 T = TypeVar("T")
@@ -26,14 +28,8 @@ PREFIX = "icep-"
 DIRECTORY = "/run/netns"
 CLONE_NEWNET = 0x40000000
 _SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-_TRIAL_RULES = """
-table ip trial {
-chain c {
- type nat hook postrouting priority srcnat
- masquerade fully-random
-}
-}
-"""
+_TRIAL = NatBehaviour(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, allocation=PortAllocation.RANDOM)
+"""Its rules need everything that any rules need."""
 _counter = itertools.count(1)
 
 
@@ -200,7 +196,7 @@ def available() -> str | None:
                 make(name)
                 run_tool("ip", "-n", name, "-batch", "-", script="link add v0 type veth\n")
                 with enter(name):
-                    run_tool("nft", "-f", "-", script=_TRIAL_RULES)
+                    run_tool("nft", "-f", "-", script=nat_rules(_TRIAL, ("192.0.2.1",)))
             finally:
                 remove(name)
     except (LaboratoryError, OSError) as error:

@@ -53,8 +53,11 @@ table ip lab {{
 chain early {{
 {_lines(_early(behaviour))}
 }}
+chain held {{
+}}
 chain arrive {{
  type filter hook prerouting priority raw; policy accept
+ jump held
 {_lines(_arrive(behaviour, external))}
 }}
 chain inward {{
@@ -92,6 +95,11 @@ def rebinding_rules(external: Sequence[str]) -> str:
     return f"{flushed}\nadd rule ip lab rebound udp sport @spent {_anywhere(ip, ())}\n"
 
 
+HOLD = "add rule ip lab held drop\n"
+"""Lets nothing pass. While conntrack and the maps forget, a packet must not remind one of them of
+what the other still knows."""
+LET_GO = "flush chain ip lab held\n"
+
 _MAPPINGS = (("map", "owners"), ("set", "live"), ("set", "taken"), ("map", "mappings"))
 
 
@@ -101,6 +109,12 @@ def _masquerade(behaviour: NatBehaviour) -> str:
     how = "" if behaviour.allocation is PortAllocation.PRESERVING else " fully-random"
     return f"""
 table ip lab {{
+chain held {{
+}}
+chain arrive {{
+ type filter hook prerouting priority raw; policy accept
+ jump held
+}}
 chain forward {{
  type filter hook forward priority filter; policy drop
 {_lines(blocking_rules(behaviour.blocking))}

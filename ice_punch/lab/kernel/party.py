@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from ice_punch.connection import IceConnection
 from ice_punch.datagram import format_address
 from ice_punch.errors import IcePunchError
-from ice_punch.ice import IceState, SelectedPairChanged, StateChanged
+from ice_punch.ice import CandidatePair, IceState, SelectedPairChanged, StateChanged
 from ice_punch.lab.kernel.namespaces import enter_for_good
 from ice_punch.net import relay as _relay  # imported once, before anyone is forked
 from ice_punch.net.gatherer import GatheringOptions
@@ -68,13 +68,28 @@ class Channel:
 # -- peers ------------------------------------------------------------------------------------
 
 
-class Peer:
-    """One IceConnection, from gathering to the end."""
+class _Connection(IceConnection):
+    """One whose pairs can be looked at."""
 
-    def __init__(self, channel: Channel, connection: IceConnection) -> None:
+    @property
+    def valid_list(self) -> list[CandidatePair]:
+        return self._agent.valid_list
+
+    @property
+    def final_pair(self) -> CandidatePair | None:
+        if self.state is IceState.FAILED:
+            return None
+        return self._agent.selected_pair() or self._agent.data_pair()
+
+
+class Peer:
+    """One connection, from gathering to the end."""
+
+    def __init__(self, channel: Channel, connection: _Connection) -> None:
         self._channel = channel
         self._connection = connection
         self._valid_at: float | None = None
+        self._direct_at: float | None = None
         self._selected_at: float | None = None
         self._state = IceState.NEW
         self._reason = ""
@@ -103,6 +118,7 @@ class Peer:
     async def _watch(self) -> None:
         async for event in self._connection.events():
             now = time.monotonic()
+            self._note_direct()
             if isinstance(event, SelectedPairChanged) and self._selected_at is None:
                 self._selected_at = now
             elif isinstance(event, StateChanged):
@@ -113,6 +129,12 @@ class Peer:
                 ):
                     self._valid_at = now
                 self._channel.tell(settled=event.state in SETTLED)
+
+    def _note_direct(self) -> None:
+        direct = (pair for pair in self._connection.valid_list if not pair.relayed)
+        known = [pair.valid_since for pair in direct if pair.valid_since is not None]
+        if self._direct_at is None:
+            self._direct_at = min(known, default=None)
 
     async def _send(self, interval: float | None, end: float) -> None:
         """Numbered datagrams, each when it is due, whatever became of the one before."""
@@ -131,20 +153,20 @@ class Peer:
             self._received.add(int.from_bytes(data[len(DATA_MARK) :], "big"))
 
     def _report(self) -> Request:
-        pair, path = self._connection.selected_pair, self._connection.path
-        if self._state is IceState.FAILED or path is None:
-            relayed, text = None, ""
-        elif pair is not None:
-            relayed, text = pair.relayed, f"{pair.mapped or pair.local} > {pair.remote}"
-        else:
-            relayed = path.kind == "relayed"
-            ends = (path.local, path.remote)
-            text = " > ".join(map(format_address, ends))
+        self._note_direct()
+        pair = self._connection.final_pair
+        relayed, text, ends = None, "", ("", "")
+        if pair is not None:
+            local = pair.mapped or pair.local
+            relayed, text = pair.relayed, f"{local} > {pair.remote}"
+            ends = (format_address(local.address), format_address(pair.remote.address))
         return {
             "valid_at": self._valid_at,
+            "direct_at": self._direct_at,
             "selected_at": self._selected_at,
             "relayed": relayed,
             "pair": text,
+            "ends": ends,
             "state": self._state,
             "reason": self._reason,
             "packets_sent": packets_sent() - self._packets_before,
@@ -158,7 +180,7 @@ async def _peer(channel: Channel, request: Request) -> None:
         IceServer.parse(uri, request["username"], request["password"]) for uri in request["servers"]
     ]
     record = None if request["record"] is None else RecordingFiles(request["record"])
-    connection = IceConnection(
+    connection = _Connection(
         controlling=request["controlling"],
         ice_servers=servers,
         options=GatheringOptions(timeout=request["gathering_timeout"]),
@@ -232,15 +254,18 @@ async def _play(request: Request, sock: socket.socket) -> None:
     await channel.drain()
 
 
-def _live(request: Request, fd: int) -> NoReturn:
+def _live(request: Request, sock: socket.socket) -> NoReturn:
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        enter_for_good(request["namespace"])
-        sock = socket.socket(fileno=fd)
-        sock.setblocking(False)
-        asyncio.run(_play(request, sock))
-        status = 0
+        try:
+            enter_for_good(request["namespace"])
+        except IcePunchError as error:
+            sock.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
+        else:
+            sock.setblocking(False)
+            asyncio.run(_play(request, sock))
+            status = 0
     finally:
         os._exit(status)
 
@@ -262,7 +287,7 @@ def main() -> None:
             devnull = os.open(os.devnull, os.O_RDONLY)
             os.dup2(devnull, 0)
             os.close(devnull)
-            _live(json.loads(message), fds[0])
+            _live(json.loads(message), socket.socket(fileno=fds[0]))
         for fd in fds:
             os.close(fd)
 

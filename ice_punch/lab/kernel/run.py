@@ -39,12 +39,23 @@ def run(scenario: Scenario, seed: int = 0, *, record: Path | None = None) -> Out
     Raises :class:`LaboratoryError` where it can not be run: ``can_run`` has a reason, or this
     machine has, or a process fails.
     """
+    return run_on(prepare(scenario, seed), record=record)
+
+
+def prepare(scenario: Scenario, seed: int = 0) -> KernelInternet:
+    """The internet to run a scenario on, which is yet to be built. Raises like ``run``."""
     reason = can_run(scenario) or _missing(scenario)
     if reason is not None:
         raise LaboratoryError(reason)
     internet = KernelInternet.of(scenario, seed)
     if any(wire.needs_cable for wire in internet.layout.wires) and not has_cable():
         raise LaboratoryError("links with delay or loss need /dev/net/tun")
+    return internet
+
+
+def run_on(internet: KernelInternet, *, record: Path | None = None) -> Outcome:
+    """Build it, run its scenario, and remove it. Whoever closes it meanwhile ends the run with a
+    :class:`LaboratoryError`."""
     with internet, contextlib.ExitStack() as stack:
         return _Session(internet, stack, record).run()
 
@@ -210,9 +221,11 @@ def _side(
     return SideOutcome(
         started_at=started_at,
         valid_at=after_start(report["valid_at"]),
+        direct_at=after_start(report["direct_at"]),
         selected_at=after_start(report["selected_at"]),
         relayed=bool(report["relayed"]),
         pair=report["pair"],
+        ends=(report["ends"][0], report["ends"][1]),
         state=report["state"],
         reason=report["reason"],
         packets_sent=report["packets_sent"],
