@@ -259,7 +259,7 @@ class Relaying:
     def receive_channel_data(self, message: bytes, now: float) -> None:
         """RFC 8656 section 12.6; a channel counts from the ChannelBind on (section 12)."""
         peer = self._peers.by_number.get(message[0] << 8 | message[1])
-        if peer is None or not (peer.bound_until > now or peer.binding):
+        if peer is None or not (peer.binding or self._is_open(peer, now)):
             self.stats.unwanted += 1
             return
         data = decode_channel_data(message)
@@ -268,6 +268,11 @@ class Relaying:
             return
         peer.used = True
         self._deliver(data, peer.address)
+
+    @staticmethod
+    def _is_open(peer: Peer, now: float) -> bool:
+        permission = peer.permission
+        return peer.bound_until > now and (permission.granted_until > now or permission.asking)
 
     def receive_indication(self, message: Message, now: float) -> None:
         """RFC 8656 sections 11.4 and 11.6."""

@@ -13,9 +13,15 @@ from ice_punch.stun import (
     ALTERNATE_DOMAIN,
     ALTERNATE_SERVER,
     LIFETIME,
+    NONCE,
+    PASSWORD_ALGORITHM,
+    PASSWORD_ALGORITHMS,
+    REALM,
     REQUESTED_ADDRESS_FAMILY,
     REQUESTED_TRANSPORT,
     SOFTWARE,
+    USERHASH,
+    USERNAME,
     XOR_MAPPED_ADDRESS,
     XOR_RELAYED_ADDRESS,
     Method,
@@ -74,7 +80,9 @@ def test_rfc8656_7_1_4_the_first_request_asks_for_udp_and_proves_nothing() -> No
     assert request.get(REQUESTED_TRANSPORT) == 17
     assert request.get(SOFTWARE) == "test 1.0"  # RFC 8656 section 5
     assert not request.integrity
-    assert request.get(REQUESTED_ADDRESS_FAMILY) is None
+    # RFC 8489 section 9.2.3.1
+    for attribute in (USERNAME, USERHASH, REALM, NONCE, PASSWORD_ALGORITHM, PASSWORD_ALGORITHMS):
+        assert request.get(attribute) is None
 
 
 def test_rfc8656_7_1_5_and_7_the_family_is_asked_for_in_one_way_only() -> None:

@@ -615,6 +615,20 @@ def test_rfc8656_12_6_channel_data_that_is_cut_or_unbound_is_dropped() -> None:
     assert (stats.malformed, stats.unwanted, stats.received) == (2, 1, 1)
 
 
+def test_rfc8656_12_6_1_channel_data_without_a_permission_is_dropped() -> None:
+    script = allocated()
+    script.client.send(b"x", PEER, script.now)
+    for request in script.sent():
+        script.answer(request)
+    script.sent()
+    script.wait(299)
+    script.feed(CHANNEL + b"\x00\x04last")
+    script.wait(80)  # the server has been silent since
+    script.feed(CHANNEL + b"\x00\x04late")
+    assert data_of(script.events()) == [b"last"]
+    assert script.client.stats.unwanted == 1
+
+
 def test_events_that_nobody_fetches_are_bounded() -> None:
     script = allocated()
     script.client.send(b"x", PEER, script.now)
