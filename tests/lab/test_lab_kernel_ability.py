@@ -17,8 +17,10 @@ from ice_punch.lab.behaviour import (
     PortAllocation,
     Refresh,
 )
+from ice_punch.lab.kernel import LaboratoryError, namespaces
 from ice_punch.lab.kernel.ability import can_run
 from ice_punch.lab.kernel.layout import Layout
+from ice_punch.lab.kernel.run import run
 from ice_punch.lab.links import PRESETS, AccessLink, LinkProfile
 from ice_punch.lab.scenario import Event, Habit, Happening, Ip, PeerSetup, Scenario, peer
 
@@ -104,6 +106,12 @@ def test_a_nat_that_would_come_back_with_the_same_ports_can_not_rebind() -> None
     claims = peer(NatBehaviour(early_inbound=CLAIM))
     assert "same ports" in str(can_run(Scenario(a=claims, happenings=rebinds)))
     assert can_run(Scenario(b=claims, happenings=rebinds)) is None
+
+
+def test_without_root_the_reason_is_the_laboratorys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespaces, "available", lambda: "network namespaces need root")
+    with pytest.raises(LaboratoryError, match="need root"):
+        run(Scenario())
 
 
 def test_only_links_that_do_something_need_a_cable() -> None:

@@ -44,7 +44,7 @@ def run(scenario: Scenario, seed: int = 0, *, record: Path | None = None) -> Out
 
 def prepare(scenario: Scenario, seed: int = 0) -> KernelInternet:
     """The internet to run a scenario on, which is yet to be built. Raises like ``run``."""
-    reason = can_run(scenario) or _missing(scenario)
+    reason = can_run(scenario) or namespaces.available() or _missing(scenario)
     if reason is not None:
         raise LaboratoryError(reason)
     internet = KernelInternet.of(scenario, seed)
