@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -29,6 +29,9 @@ from ice_punch.report import PairReport, Report, ServerReport
 FORMAT_VERSION = 1
 MAX_LINE = 1 << 20
 """Characters. A datagram has at most 65,535 bytes, in hexadecimal; a report is shorter still."""
+
+LATEST = 1e12
+"""Seconds. Of later times a float can not tell the milliseconds apart."""
 
 
 class Line(
@@ -128,7 +131,7 @@ class ReceiveDatagram(Input, tag="receive_datagram", kw_only=True, frozen=True):
 class ReceiveData(Input, tag="receive_data", kw_only=True, frozen=True):
     """``receive_datagram`` with what is not STUN: of application data only the size is told."""
 
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     source: Address
     local: Address
 
@@ -320,10 +323,19 @@ def decode(text: str) -> AnyLine:
     """Raises ValueError (``msgspec.ValidationError`` and ``JSONDecodeError`` are) for what is no
     line of a recording."""
     try:
-        line: AnyLine = msgspec.convert(json.loads(text), AnyLine)
+        line: AnyLine = msgspec.convert(json.loads(text, parse_constant=_constant), AnyLine)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if isinstance(line, Input | Sent) and not abs(line.at) <= LATEST:
+        raise ValueError("there is no such time")
     return line
+
+
+def _constant(name: str) -> float:
+    """A patience may be infinite; an agent that reckons with NaN comes to no end."""
+    if name == "NaN":
+        raise ValueError("NaN is no number")
+    return float(name)
 
 
 def as_read(line: L) -> L:

@@ -161,9 +161,7 @@ class Pseudonyms:
         bare, percent, _ = token.partition("%")
         if percent:
             return self.host(token) if _is_v6(bare) else self._token(bare) + token[len(bare) :]
-        if ":" in token:
-            if len(token) > _LONGEST_TOKEN:
-                return "x" * len(token)
+        if ":" in token and len(token) <= _LONGEST_TOKEN:
             for begin in range(len(token) - len(token.lstrip(":.")) + 1):
                 for end in range(len(token), len(token.rstrip(":.")) - 1, -1):
                     if _is_v6(token[begin:end]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from functools import cache
 from typing import Any
 
@@ -229,6 +230,11 @@ def test_what_no_replay_could_notice_is_found_by_the_checksum() -> None:
         '{"what":"receive_datagram","at":1000.1,"data":"zz","source":["x",1],"local":["y",2]}',
         '{"what":"receive_datagram","at":1000.1,"data":"00","source":["x",1,2],"local":["y",2]}',
         '{"what":"drawn_bytes","value":"00"}',
+        '{"what":"handle_timer","at":NaN}',
+        '{"what":"handle_timer","at":-Infinity}',
+        '{"what":"handle_timer","at":1e300}',
+        '{"what":"receive_data","at":1000.1,"size":1000000000000,"source":["x",1],"local":["y",2]}',
+        '{"what":"others_paced","next_at":NaN}',
         '{"what":"reserved","slot":1}',
         '{"what":"add_host_candidate","at":1000.1,"address":["x",1],"component":100000}',
         "[" * 5000,
@@ -249,6 +255,12 @@ def test_a_header_that_makes_no_agent() -> None:
     ):
         header = json.loads(session()[0]) | {field: value}
         assert isinstance(problem([json.dumps(header) + "\n", *session()[1:]]), RecordingAltered)
+    for number in ("NaN", "-1", "1e999", '"x"'):
+        for field in ("ta", "max_early_checks", "rto", "patience"):
+            before = re.search(rf'"{field}":[^,]*', session()[0])
+            assert before is not None
+            header_text = session()[0].replace(before[0], f'"{field}":{number}')
+            assert isinstance(problem([header_text, *session()[1:]]), RecordingAltered)
     header = json.loads(session()[0])
     header["config"]["max_early_checks"] = -1
     assert isinstance(problem([json.dumps(header) + "\n", *session()[1:]]), RecordingAltered)

@@ -410,6 +410,19 @@ def test_any_two_agents_replay_with_other_addresses(
         assert "192.0.2." not in tape.text
 
 
+def test_user_name_fragments_stay_however_long_they_are_and_whatever_they_look_like() -> None:
+    """RFC 8839 section 5.4: 4 to 256 characters; these could be taken for half of an address."""
+    for fragment in ("a1b2" * 64, "fe80", "1234"):
+        studio = Studio(redact_addresses=True)
+        bench = Bench(meet=False, make_agent=studio.make_agent)
+        bench.agent.set_remote_parameters(Credentials(fragment, PEER.pwd), bench.now)
+        bench.receive(bench.request(username=f"{OURS.ufrag}:{fragment}"))
+        bench.run(1.0)
+        assert bench.agent.counters["checks_answered"] == 1
+        studio.end()
+        assert studio.tapes[0].replay().agent.counters["checks_answered"] == 1
+
+
 def test_equal_passwords_stay_equal_and_others_different() -> None:
     """Whether a peer has our own password matters: its messages then verify as ours do."""
     texts = {}
