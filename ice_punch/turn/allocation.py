@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from ice_punch.datagram import Address
 from ice_punch.turn.authentication import FiveTuple
+from ice_punch.turn.constants import CHANNEL_LIFETIME, PERMISSION_LIFETIME, family_of
 from ice_punch.turn.users import Keys
-
-DEFAULT_LIFETIME: Final = 600.0
-"""Seconds, RFC 8656 section 6."""
-PERMISSION_LIFETIME: Final = 300.0
-"""Seconds, RFC 8656 section 9."""
-CHANNEL_LIFETIME: Final = 600.0
-"""Seconds, RFC 8656 section 12."""
-RESERVATION_LIFETIME: Final = 30.0
-"""Seconds, RFC 8656 section 7.2."""
-
-IPV4: Final = 1
-IPV6: Final = 2
-"""The families of RFC 8489 section 14.1."""
-
-
-def family_of(ip: str) -> int:
-    return IPV6 if ":" in ip else IPV4
 
 
 @dataclass(slots=True)

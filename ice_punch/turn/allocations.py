@@ -9,15 +9,9 @@ from typing import Final, Protocol
 
 from ice_punch.datagram import Address, RandomSource
 from ice_punch.stun import AddressErrorCode, ErrorCode
-from ice_punch.turn.allocation import (
-    IPV4,
-    IPV6,
-    RESERVATION_LIFETIME,
-    Allocation,
-    Relayed,
-    family_of,
-)
+from ice_punch.turn.allocation import Allocation, Relayed
 from ice_punch.turn.authentication import Authenticated, FiveTuple
+from ice_punch.turn.constants import IPV4, IPV6, RESERVATION_LIFETIME, family_of
 from ice_punch.turn.limits import TurnLimits
 from ice_punch.turn.relay_ports import RelayPorts
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-FIRST_CHANNEL: Final = 0x4000
-LAST_CHANNEL: Final = 0x4FFF
-"""RFC 8656 section 12, table 2. RFC 5766 had numbers up to 0x7FFF."""
 HEADER_SIZE: Final = 4
 
 

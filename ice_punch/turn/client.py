@@ -24,9 +24,9 @@ from ice_punch.stun import (
     StunParseError,
     parse_message,
 )
-from ice_punch.turn.allocation import DEFAULT_LIFETIME, IPV4, IPV6, family_of
 from ice_punch.turn.challenge import Credentials
 from ice_punch.turn.channel_data import is_channel_data
+from ice_punch.turn.constants import DEFAULT_LIFETIME, IPV4, IPV6, UDP, family_of
 from ice_punch.turn.events import (
     Allocated,
     AllocationFailed,
@@ -50,7 +50,6 @@ MAX_REDIRECTS: Final = 5
 MAX_EVENTS: Final = 4096
 """Events that nobody fetched; past that relayed datagrams are dropped."""
 
-_UDP: Final = 17
 _FAMILIES: Final[dict[int | str, frozenset[int]]] = {
     4: frozenset((IPV4,)),
     6: frozenset((IPV6,)),
@@ -252,7 +251,7 @@ class TurnClient:
     def _allocate(self, now: float) -> None:
         """RFC 8656 section 7.1."""
         self.tried[self._route.server] = now
-        attributes: list[Attribute] = [(REQUESTED_TRANSPORT, _UDP)]
+        attributes: list[Attribute] = [(REQUESTED_TRANSPORT, UDP)]
         if self._lifetime != DEFAULT_LIFETIME:
             attributes.append((LIFETIME, round(self._lifetime)))
         if self._family == "dual":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ice_punch.turn.allocation import DEFAULT_LIFETIME
+from ice_punch.turn.constants import DEFAULT_LIFETIME
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,12 @@ from ipaddress import ip_address
 from typing import Final
 
 from ice_punch.datagram import Address
-from ice_punch.turn.allocation import CHANNEL_LIFETIME, PERMISSION_LIFETIME, family_of
-from ice_punch.turn.channel_data import FIRST_CHANNEL
+from ice_punch.turn.constants import (
+    CHANNEL_LIFETIME,
+    FIRST_CHANNEL,
+    PERMISSION_LIFETIME,
+    family_of,
+)
 
 MAX_PEERS: Final = 256
 QUEUE_PER_PEER: Final = 32

@@ -18,15 +18,13 @@ from ice_punch.stun import (
     MessageClass,
     Method,
 )
-from ice_punch.turn.allocation import family_of
 from ice_punch.turn.channel_data import decode_channel_data, encode_channel_data
+from ice_punch.turn.constants import MAX_DATA, family_of
 from ice_punch.turn.events import PeerRefused, PeerUnreachable, RelayedData, TurnEvent
 from ice_punch.turn.exchange import Attribute, Exchange, Outcome, Route
 from ice_punch.turn.exchanges import Exchanges
 from ice_punch.turn.peers import QUEUE_PER_PEER, RETRY_DELAY, Peer, Peers, Permission, in_batches
 
-MAX_DATA: Final = 65456
-"""Bytes of a datagram that a Send indication has room for, in a UDP datagram of its own."""
 PEER_BYTES: Final = 300
 """What the addresses in one CreatePermission may take, so that with the longest usual credentials
 it stays below 576 bytes (RFC 8489 section 6.1)."""

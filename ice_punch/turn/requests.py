@@ -26,10 +26,17 @@ from ice_punch.stun import (
     StunParseError,
     response_to,
 )
-from ice_punch.turn.allocation import IPV4, IPV6, Allocation, family_of
+from ice_punch.turn.allocation import Allocation
 from ice_punch.turn.allocations import INSUFFICIENT_CAPACITY, UNSUPPORTED_FAMILY, Allocations
 from ice_punch.turn.authentication import BAD_REQUEST, Authenticated, FiveTuple
-from ice_punch.turn.channel_data import FIRST_CHANNEL, LAST_CHANNEL
+from ice_punch.turn.constants import (
+    FIRST_CHANNEL,
+    IPV4,
+    IPV6,
+    LAST_CHANNEL,
+    UDP,
+    family_of,
+)
 from ice_punch.turn.limits import TurnLimits
 from ice_punch.turn.peer_filter import PeerFilter, is_tunneled
 
@@ -37,9 +44,6 @@ FORBIDDEN: Final = ErrorCode(403, "Forbidden")
 ALLOCATION_MISMATCH: Final = ErrorCode(437, "Allocation Mismatch")
 UNSUPPORTED_TRANSPORT: Final = ErrorCode(442, "Unsupported Transport Protocol")
 PEER_FAMILY_MISMATCH: Final = ErrorCode(443, "Peer Address Family Mismatch")
-
-UDP: Final = 17
-"""The protocol number, RFC 8656 section 18.8."""
 
 
 class Requests:

@@ -27,7 +27,7 @@ from ice_punch.stun import (
     looks_like_stun,
     parse_message,
 )
-from ice_punch.turn.allocation import Allocation, family_of
+from ice_punch.turn.allocation import Allocation
 from ice_punch.turn.allocations import Allocations, RelaySockets, ServerEvent
 from ice_punch.turn.authentication import (
     NONCE_LIFETIME,
@@ -37,6 +37,7 @@ from ice_punch.turn.authentication import (
     error_response,
 )
 from ice_punch.turn.channel_data import decode_channel_data, encode_channel_data, is_channel_data
+from ice_punch.turn.constants import MAX_DATA, family_of
 from ice_punch.turn.limits import TurnLimits
 from ice_punch.turn.peer_filter import PeerFilter, default_peer_filter
 from ice_punch.turn.relay_ports import FIRST_PORT, LAST_PORT, RelayPorts
@@ -49,8 +50,6 @@ WRONG_CREDENTIALS: Final = ErrorCode(441, "Wrong Credentials")
 
 MAX_QUEUE: Final = 4096
 """Messages that wait to be fetched; past that new ones are dropped."""
-MAX_DATA: Final = 65456
-"""Bytes of a datagram that a Data indication has room for, in a UDP datagram of its own."""
 
 _METHODS: Final = frozenset(
     (Method.ALLOCATE, Method.REFRESH, Method.CREATE_PERMISSION, Method.CHANNEL_BIND)

@@ -29,8 +29,8 @@ from ice_punch.turn import (
     TurnLimits,
     TurnState,
 )
+from ice_punch.turn.constants import MAX_DATA
 from ice_punch.turn.peers import MAX_PEERS, QUEUE_PER_PEER
-from ice_punch.turn.relaying import MAX_DATA
 
 SAME_HOST = (PEER[0], 7001)
 PEER_V6 = ("2001:db8:7::7", 7000)
