@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ice_punch.cli import lab
 from ice_punch.cli.output import Output, make_output
 from ice_punch.errors import (
     IcePunchError,
@@ -34,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(lab.app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

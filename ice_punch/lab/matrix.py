@@ -21,7 +21,11 @@ class Cell:
     """Peer b's."""
     outcomes: tuple[Outcome, ...]
     timeline: Timeline | None = None
-    """Of the first seed."""
+    """Of the seed that took longest."""
+    expected: Verdict | None = None
+    """What two NATs of these kinds allow."""
+    budget: float | None = None
+    """Seconds that connecting may take when nothing is lost."""
 
     def count(self, verdict: Verdict) -> int:
         return sum(outcome.verdict is verdict for outcome in self.outcomes)
