@@ -6,7 +6,7 @@ from collections import deque
 from typing import Final
 
 from ice_punch.datagram import Address, RandomSource, Transmit
-from ice_punch.stun import Message
+from ice_punch.stun import Message, Method
 from ice_punch.turn.challenge import Credentials
 from ice_punch.turn.exchange import Again, Exchange, Outcome, Route
 
@@ -22,15 +22,22 @@ class Exchanges:
         self._out: dict[bytes, Exchange] = {}
         """By the id of the latest transaction."""
         self._waiting: deque[Exchange] = deque()
+        self._waiting_channels: deque[Exchange] = deque()
 
     def start(self, exchange: Exchange, now: float) -> None:
-        self._waiting.append(exchange)
+        """Begin, or wait for one of those that are out to end. Channels wait longest: data does
+        without them."""
+        if exchange.method == Method.CHANNEL_BIND:
+            self._waiting_channels.append(exchange)
+        else:
+            self._waiting.append(exchange)
         self._begin_waiting(now)
 
     def clear(self) -> None:
         """Forget them all, without a word to their owners."""
         self._out.clear()
         self._waiting.clear()
+        self._waiting_channels.clear()
 
     def receive(self, response: Message, source: Address, now: float) -> bool:
         """False for a response to nothing that is out."""
@@ -59,8 +66,11 @@ class Exchanges:
         return [t for exchange in self._out.values() for t in exchange.datagrams_to_send(now)]
 
     def _begin_waiting(self, now: float) -> None:
-        while self._waiting and len(self._out) < MAX_OUTSTANDING:
-            self._begin(self._waiting.popleft(), now)
+        while len(self._out) < MAX_OUTSTANDING:
+            waiting = self._waiting or self._waiting_channels
+            if not waiting:
+                break
+            self._begin(waiting.popleft(), now)
 
     def _begin(self, exchange: Exchange, now: float) -> None:
         self._out[exchange.begin(self._credentials, self._route, self._random, now)] = exchange

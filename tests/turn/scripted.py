@@ -31,6 +31,7 @@ from ice_punch.stun import (
     response_to,
 )
 from ice_punch.turn import TurnClient
+from ice_punch.turn.channel_data import is_channel_data
 
 REALM_TEXT = "test"
 KEY = long_term_key("robot", REALM_TEXT, "correct horse")
@@ -61,7 +62,7 @@ class Script:
         transmits = self.client.datagrams_to_send(self.now)
         assert {t.local for t in transmits} <= {CLIENT}
         assert {t.destination for t in transmits} <= {self.client.server}
-        return [parse_message(t.data) for t in transmits]
+        return [parse_message(t.data) for t in transmits if not is_channel_data(t.data)]
 
     def request(self, method: Method = Method.ALLOCATE) -> Message:
         """The one request that leaves now."""

@@ -210,6 +210,18 @@ def test_no_more_than_10_requests_are_out_at_a_time() -> None:
     assert len([m for m in script.sent() if m.message_class is MessageClass.REQUEST]) == 2
 
 
+def test_a_permission_does_not_queue_behind_channels() -> None:
+    script = allocated()
+    for number in range(40):
+        script.client.send(b"x", ("192.0.2.7", 1000 + number), script.now)
+    out = script.sent()
+    script.client.permit(OTHER_PEER, script.now)
+    assert script.sent() == []
+    script.answer(out[3])
+    (request,) = (m for m in script.sent() if m.message_class is MessageClass.REQUEST)
+    assert request.method == Method.CREATE_PERMISSION
+
+
 @pytest.mark.parametrize("size", [0, 1, 3, 1200, MAX_DATA])
 def test_datagrams_of_every_size_cross_as_indications_and_on_channels(size: int) -> None:
     world = ready()
