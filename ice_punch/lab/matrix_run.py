@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from ice_punch.errors import InvalidConfiguration
@@ -82,24 +81,27 @@ def run_matrix(options: MatrixOptions, progress: Progress | None = None) -> Matr
         outcomes = _collect(options, pool.imap(_run_virtual, _tasks(options)), progress)
         stories: Iterable[Timeline | None] = [None] * len(outcomes)
         if options.timelines:
-            slowest = [
-                (max(o, key=_slowness).scenario, max(o, key=_slowness).seed) for o in outcomes
-            ]
-            stories = pool.imap(_tell, slowest)
+            stories = pool.map(_tell, [max(found, key=_slowness) for found in outcomes])
         cells = _cells(options, outcomes, stories)
     return Matrix(options.behaviours, cells, _conditions(options))
 
 
 def run_kernel_matrix(options: MatrixOptions, progress: Progress | None = None) -> Matrix:
     """Run a matrix on the kernel, in real time. Raises LaboratoryError where it can not be."""
-    pool = ThreadPoolExecutor(_jobs(options))
-    try:
-        results = pool.map(_run_kernel, _tasks(options))
-        outcomes = _collect(options, results, progress)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    cells = _cells(options, outcomes, [None] * len(outcomes))
-    return Matrix(options.behaviours, cells, _conditions(options), backend="netns")
+    from ice_punch.lab.kernel.batch import JOBS, run_all
+
+    scenarios = [options.scenario(*pairing) for pairing in _pairings(options)]
+    cells = {scenario.name: number for number, scenario in enumerate(scenarios)}
+    outcomes: list[list[Outcome]] = [[] for _ in scenarios]
+    clock = _Clock(options, progress)
+    for seed in options.all_seeds:
+        for outcome in run_all(scenarios, seed, jobs=options.jobs or JOBS):
+            outcomes[cells[outcome.scenario.name]].append(outcome)
+            clock.tick(1)
+    none: list[Timeline | None] = [None] * len(outcomes)
+    return Matrix(
+        options.behaviours, _cells(options, outcomes, none), _conditions(options), "netns"
+    )
 
 
 def _jobs(options: MatrixOptions) -> int:
@@ -137,12 +139,6 @@ def _run_virtual(task: _Task) -> tuple[Outcome, ...]:
     return tuple(VirtualSession(task.scenario, seed).run() for seed in task.seeds)
 
 
-def _run_kernel(task: _Task) -> tuple[Outcome, ...]:
-    from ice_punch.lab.kernel.run import run
-
-    return tuple(run(task.scenario, seed) for seed in task.seeds)
-
-
 def _tell(outcome: Outcome) -> Timeline:
     session = VirtualSession(outcome.scenario, outcome.seed)
     session.run()
@@ -160,30 +156,39 @@ def _collect(
 ) -> list[list[Outcome]]:
     """The outcomes of each cell, in the order of their seeds."""
     cells = len(_pairings(options))
-    total = cells * options.seeds
     outcomes: list[list[Outcome]] = [[] for _ in range(cells)]
-    began = time.monotonic()
-    done = 0
+    clock = _Clock(options, progress)
     for number, part in enumerate(results):
         outcomes[number % cells].extend(part)
-        done += len(part)
-        if progress is not None:
-            progress(done, total)
-        _check_time(options, time.monotonic() - began, done, total)
+        clock.tick(len(part))
     return outcomes
 
 
-def _check_time(options: MatrixOptions, elapsed: float, done: int, total: int) -> None:
-    limit = options.time_limit
-    if limit is None or done == total:
-        return
-    projected = elapsed * total / done
-    known = elapsed >= CALIBRATION
-    if elapsed > limit or (known and projected > limit):
-        raise MatrixTooLarge(
-            f"{total} sessions would take about {projected:.0f} s, more than the {limit:g} s "
-            "given: fewer seeds, or a higher time limit"
-        )
+class _Clock:
+    """Knows early whether the time will do."""
+
+    def __init__(self, options: MatrixOptions, progress: Progress | None) -> None:
+        self._limit = options.time_limit
+        self._total = len(_pairings(options)) * options.seeds
+        self._progress = progress
+        self._done = 0
+        self._began = time.monotonic()
+
+    def tick(self, sessions: int) -> None:
+        """So many more sessions are done. Raises :class:`MatrixTooLarge`."""
+        self._done += sessions
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+        elapsed = time.monotonic() - self._began
+        if self._limit is None or self._done == self._total:
+            return
+        projected = elapsed * self._total / self._done
+        known = elapsed >= CALIBRATION
+        if elapsed > self._limit or (known and projected > self._limit):
+            raise MatrixTooLarge(
+                f"{self._total} sessions would take about {projected:.0f} s, more than the "
+                f"{self._limit:g} s given: fewer seeds, or a higher time limit"
+            )
 
 
 def _cells(

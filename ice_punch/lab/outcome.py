@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ice_punch.datagram import format_address
+from ice_punch.ice import CandidatePair
 from ice_punch.lab.scenario import Scenario, Verdict
 
 
@@ -66,3 +68,19 @@ class Outcome:
     @property
     def packets_sent(self) -> int:
         return self.a.packets_sent + self.b.packets_sent
+
+
+def ends_of(pair: CandidatePair | None) -> tuple[str, str]:
+    """Our address as the peer sees it, and the peer's."""
+    if pair is None:
+        return "", ""
+    local = pair.mapped or pair.local
+    return format_address(local.address), format_address(pair.remote.address)
+
+
+def name_of(pair: CandidatePair | None) -> str:
+    """``srflx 198.51.100.16:50000 > relay 203.0.113.20:50006``"""
+    if pair is None:
+        return ""
+    local, remote = ends_of(pair)
+    return f"{(pair.mapped or pair.local).type} {local} > {pair.remote.type} {remote}"

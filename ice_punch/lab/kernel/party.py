@@ -18,10 +18,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 from ice_punch.connection import IceConnection
-from ice_punch.datagram import format_address
 from ice_punch.errors import IcePunchError
 from ice_punch.ice import CandidatePair, IceState, SelectedPairChanged, StateChanged
 from ice_punch.lab.kernel.namespaces import enter_for_good
+from ice_punch.lab.outcome import ends_of, name_of
 from ice_punch.net import relay as _relay  # imported once, before anyone is forked
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
@@ -155,18 +155,14 @@ class Peer:
     def _report(self) -> Request:
         self._note_direct()
         pair = self._connection.final_pair
-        relayed, text, ends = None, "", ("", "")
-        if pair is not None:
-            local = pair.mapped or pair.local
-            relayed, text = pair.relayed, f"{local} > {pair.remote}"
-            ends = (format_address(local.address), format_address(pair.remote.address))
+        relayed = None if pair is None else pair.relayed
         return {
             "valid_at": self._valid_at,
             "direct_at": self._direct_at,
             "selected_at": self._selected_at,
             "relayed": relayed,
-            "pair": text,
-            "ends": ends,
+            "pair": name_of(pair),
+            "ends": ends_of(pair),
             "state": self._state,
             "reason": self._reason,
             "packets_sent": packets_sent() - self._packets_before,

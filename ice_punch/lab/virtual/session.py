@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from ice_punch.datagram import format_address
 from ice_punch.ice import Candidate, CandidatePair, Credentials, IceState
-from ice_punch.lab.outcome import Outcome, SideOutcome
+from ice_punch.lab.outcome import Outcome, SideOutcome, ends_of, name_of
 from ice_punch.lab.peers import make_machine
 from ice_punch.lab.scenario import Event, Happening, Relays, Scenario, Side, Verdict
 from ice_punch.lab.virtual.nat64 import Dns64
@@ -236,8 +235,8 @@ class VirtualSession:
             direct_at=after_start(peer.direct_at),
             selected_at=after_start(peer.selected_at),
             relayed=pair is not None and pair.relayed,
-            pair="" if pair is None else f"{pair.mapped or pair.local} > {pair.remote}",
-            ends=("", "") if pair is None else _ends(pair),
+            pair=name_of(pair),
+            ends=ends_of(pair),
             state=str(peer.state),
             reason=peer.reason,
             packets_sent=sum(1 for packet in packets if packet.sender == side),
@@ -250,11 +249,6 @@ def _final_pair(peer: VirtualPeer) -> CandidatePair | None:
     if peer.state is IceState.FAILED:
         return None
     return peer.machine.selected_pair() or peer.machine.data_pair()
-
-
-def _ends(pair: CandidatePair) -> tuple[str, str]:
-    local = pair.mapped or pair.local
-    return format_address(local.address), format_address(pair.remote.address)
 
 
 def _other(side: Side) -> Side:

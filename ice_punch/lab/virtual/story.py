@@ -12,6 +12,7 @@ from ice_punch.ice import (
     SelectedPairChanged,
     StateChanged,
 )
+from ice_punch.lab.outcome import name_of
 from ice_punch.lab.packets import describe
 from ice_punch.lab.scenario import Side
 from ice_punch.lab.timeline import Arrow, Kind, Lane, Mark, Place, Timeline
@@ -164,7 +165,7 @@ def _marks(session: VirtualSession) -> list[Mark]:
                 marks.append(Mark(since, Place(side), text, _GOOD.get(event.state)))
             elif isinstance(event, SelectedPairChanged):
                 pair = event.pair
-                text = f"selected {pair.mapped or pair.local} > {pair.remote}"
+                text = f"selected {name_of(pair)}"
                 marks.append(Mark(since, Place(side), text, True))
     for happening in session.scenario.happenings:
         marks.append(Mark(happening.at, Place(happening.side), str(happening.event), False))
