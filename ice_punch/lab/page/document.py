@@ -64,7 +64,7 @@ def _told(cell: Cell) -> str:
     return (
         f"{counts[0].upper()}{counts[1:]}.{times} {packets(cell)} packets. "
         f"Peer a: {name_of(cell.row)}. Peer b: {name_of(cell.column)}. "
-        "The picture shows the first run."
+        "The picture shows the slowest."
     )
 
 
