@@ -158,8 +158,8 @@ class Requests:
             for check in pair.checks:
                 check.retransmission.cancel()
         pair.state = PairState.WAITING
-        # A pair that was triggered before, or one of many, is in no hurry: ordinary checks go ahead,
-        # or they would wait for as long as the peer keeps knocking.
+        # A pair that was triggered before, or one of many, is in no hurry: ordinary checks go
+        # ahead, or they would wait for as long as the peer keeps knocking.
         again = pair.requests_received > 1 and not pair.nominate_on_success
         if again or self._chases(pair):
             self._session.check_list.defer(pair)

@@ -110,7 +110,7 @@ def test_a_cell_of_the_matrix_is_a_scenario_too() -> None:
 
 @pytest.mark.parametrize("name", ["", "nope", "EIM/APDF", "EIM/APDF x nope", "a x b x c"])
 def test_a_scenario_that_is_none_is_named(name: str) -> None:
-    with pytest.raises(InvalidConfiguration, match="no scenario is called .*ice-punch lab list"):
+    with pytest.raises(InvalidConfiguration, match=r"no scenario is called .*ice-punch lab list"):
         find(name)
 
 
