@@ -15,25 +15,39 @@ from ice_punch.errors import InvalidConfiguration
 
 MINIMUM_MTU: Final = 68
 """RFC 791."""
+MAXIMUM_DELAY: Final = 3600.0
+"""Seconds, one way; a scenario runs no longer."""
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise InvalidConfiguration(f"{name} of a link is a share, 0 to 1, not {share}")
 
 
 @dataclass(frozen=True, slots=True)
 class GilbertElliott:
     """Loss that comes in bursts: two states, one good and one bad.
 
-    Before each packet the state may change, from good to bad with probability ``to_bad`` and back
-    with ``to_good``; it then is lost with ``loss_bad`` or ``loss_good``.
+    At each step the state may change, from good to bad with probability ``to_bad`` and back with
+    ``to_good``; a packet then is lost with ``loss_bad`` or ``loss_good``. There is a step before
+    every packet, or one every ``slot`` seconds: a burst that is counted in packets would outlast
+    minutes of a conversation that sends one every few seconds.
     """
 
     to_bad: float
     to_good: float
     loss_bad: float = 1.0
     loss_good: float = 0.0
+    slot: float | None = None
+    """Seconds a step; ``None``: a step a packet."""
 
     def __post_init__(self) -> None:
-        chances = (self.to_bad, self.to_good, self.loss_bad, self.loss_good)
-        if not all(0 <= chance <= 1 for chance in chances) or not self.to_bad + self.to_good > 0:
-            raise InvalidConfiguration(f"no loss can be like this: {self}")
+        for name in ("to_bad", "to_good", "loss_bad", "loss_good"):
+            _check_share(name, getattr(self, name))
+        if not self.to_bad + self.to_good > 0:
+            raise InvalidConfiguration("loss that comes in bursts begins or ends now and then")
+        if self.slot is not None and not 0 < self.slot < math.inf:
+            raise InvalidConfiguration(f"a step takes more than 0 seconds, not {self.slot}")
 
     @property
     def mean(self) -> float:
@@ -43,17 +57,32 @@ class GilbertElliott:
 
     @property
     def share_of_bad(self) -> float:
-        """How much of its time the link is in the bad state; it begins in either, by this chance.
-        The states change with packets, not with time."""
+        """How much of its time the link is in the bad state; by this chance it begins there."""
         return self.to_bad / (self.to_bad + self.to_good)
 
+    def after(self, steps: int, *, bad: bool) -> float:
+        """The chance of the bad state so many steps later."""
+        # Multiplied out, so that every machine rounds alike; the power of two is the longest.
+        keeps, power, left = 1.0, 1 - self.to_bad - self.to_good, steps
+        while left:
+            if left & 1:
+                keeps *= power
+            power *= power
+            left >>= 1
+        share = self.share_of_bad
+        return share + ((1 - share) if bad else -share) * keeps
+
     @classmethod
-    def of(cls, mean: float, burst: float) -> GilbertElliott:
-        """Bursts of ``burst`` packets on average, all lost, ``mean`` of all packets in all."""
-        if not 0 < mean < 1 or not burst >= 1:
+    def of(cls, mean: float, burst: float, slot: float | None = None) -> GilbertElliott:
+        """Bursts of ``burst`` steps on average, in which all is lost, ``mean`` of all in all."""
+        if not 0 < mean < 1 or not 1 <= burst < math.inf:
             raise InvalidConfiguration("a mean loss lies between 0 and 1, a burst is 1 or more")
-        to_good = 1 / burst
-        return cls(to_bad=to_good * mean / (1 - mean), to_good=to_good)
+        shortest = mean / (1 - mean)
+        if burst < shortest:
+            raise InvalidConfiguration(
+                f"a mean loss of {mean:g} takes bursts of {shortest:g} or more"
+            )
+        return cls(to_bad=shortest / burst, to_good=1 / burst, slot=slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +106,30 @@ class LinkProfile:
     rate: float | None = None
     """Bits per second; ``None``: without end."""
     queue: int = 64 * 1024
-    """Bytes that may wait for the rate; what comes on top is lost."""
+    """Bytes that may wait for the rate; a packet that finds more of them is lost."""
     mtu: int | None = None
     """Larger packets do not pass."""
     tells_mtu: bool = True
     """Whether ICMP says so, or the packet just vanishes (a black hole)."""
 
     def __post_init__(self) -> None:
-        shares = (self.loss, self.reordering, self.duplication)
-        times = (self.delay, self.jitter, self.reordering_gap)
-        fine = (
-            all(0 <= share <= 1 for share in shares)
-            and all(0 <= time < math.inf for time in times)
-            and (self.rate is None or self.rate > 0)
-            and self.queue >= 0
-            and (self.mtu is None or self.mtu >= MINIMUM_MTU)
-        )
-        if not fine:
-            raise InvalidConfiguration(f"no link can be like this: {self}")
+        for name in ("loss", "reordering", "duplication"):
+            _check_share(name, getattr(self, name))
+        for name in ("delay", "jitter", "reordering_gap"):
+            if not 0 <= getattr(self, name) <= MAXIMUM_DELAY:
+                raise InvalidConfiguration(
+                    f"{name} of a link is 0 to {MAXIMUM_DELAY:g} seconds, not {getattr(self, name)}"
+                )
+        if self.rate is not None and not 1 <= self.rate < math.inf:
+            raise InvalidConfiguration(
+                f"rate of a link is 1 or more bits a second, not {self.rate}"
+            )
+        if not 0 <= self.queue < math.inf:
+            raise InvalidConfiguration(f"queue of a link is 0 or more bytes, not {self.queue}")
+        if self.mtu is not None and not MINIMUM_MTU <= self.mtu < math.inf:
+            raise InvalidConfiguration(
+                f"mtu of a link is {MINIMUM_MTU} or more bytes, not {self.mtu}"
+            )
 
     @property
     def mean_loss(self) -> float:
@@ -119,6 +154,9 @@ class AccessLink:
 
 PERFECT: Final = AccessLink()
 
+BURST_SLOT: Final = 0.02
+"""Seconds: the steps of the presets' bursts, which last 40 to 200 ms on average."""
+
 
 def _megabits(number: float) -> float:
     return number * 1e6
@@ -135,7 +173,7 @@ PRESETS: Final[dict[str, AccessLink]] = {
         LinkProfile(
             delay=0.005,
             jitter=0.015,
-            bursts=GilbertElliott.of(mean=0.03, burst=3),
+            bursts=GilbertElliott.of(mean=0.03, burst=3, slot=BURST_SLOT),
             reordering=0.01,
             rate=_megabits(20),
         )
@@ -144,7 +182,7 @@ PRESETS: Final[dict[str, AccessLink]] = {
         up=LinkProfile(
             delay=0.035,
             jitter=0.03,
-            bursts=GilbertElliott.of(mean=0.015, burst=2),
+            bursts=GilbertElliott.of(mean=0.015, burst=2, slot=BURST_SLOT),
             rate=_megabits(5),
             queue=128 * 1024,
             mtu=1420,
@@ -152,7 +190,7 @@ PRESETS: Final[dict[str, AccessLink]] = {
         down=LinkProfile(
             delay=0.025,
             jitter=0.03,
-            bursts=GilbertElliott.of(mean=0.01, burst=2),
+            bursts=GilbertElliott.of(mean=0.01, burst=2, slot=BURST_SLOT),
             rate=_megabits(20),
             queue=256 * 1024,
             mtu=1420,
@@ -164,12 +202,18 @@ PRESETS: Final[dict[str, AccessLink]] = {
     ),
     "barely_usable": AccessLink.both(
         LinkProfile(
-            delay=0.225, jitter=0.03, bursts=GilbertElliott.of(mean=0.12, burst=4), rate=500e3
+            delay=0.225,
+            jitter=0.03,
+            bursts=GilbertElliott.of(mean=0.12, burst=10, slot=BURST_SLOT),
+            rate=500e3,
         )
     ),
     "absurd": AccessLink.both(
         LinkProfile(
-            delay=0.4, jitter=0.05, bursts=GilbertElliott.of(mean=0.25, burst=4), rate=256e3
+            delay=0.4,
+            jitter=0.05,
+            bursts=GilbertElliott.of(mean=0.25, burst=10, slot=BURST_SLOT),
+            rate=256e3,
         )
     ),
 }
@@ -204,15 +248,15 @@ _TOO_BIG: Final = Passage(why="too big")
 class LinkDirection:
     """Decides the fate of each packet that enters one direction of a link."""
 
-    __slots__ = ("_bad", "_busy_until", "_last_arrival", "_plain", "_random", "profile")
+    __slots__ = ("_bad", "_busy_until", "_last_arrival", "_plain", "_random", "_slot", "profile")
 
     def __init__(self, profile: LinkProfile, source: random.Random) -> None:
         self.profile = profile
         self._random = source
-        self._last_arrival = 0.0
-        self._busy_until = 0.0
+        self._last_arrival = self._busy_until = -math.inf
         bursts = profile.bursts
         self._bad = bursts is not None and source.random() < bursts.share_of_bad
+        self._slot: int | None = None
         self._plain = profile == LinkProfile(delay=profile.delay)
 
     def carry(self, size: int, now: float) -> Passage:
@@ -228,7 +272,7 @@ class LinkDirection:
             if (begins - now) * profile.rate / 8 > profile.queue:
                 return _QUEUE_FULL
             leaves = self._busy_until = begins + size * 8 / profile.rate
-        if self._loses():
+        if self._loses(now):
             return _LOST
         arrival = leaves + profile.delay
         if profile.jitter:
@@ -241,17 +285,24 @@ class LinkDirection:
             return Passage((arrival, arrival))
         return Passage((arrival,))
 
-    def _loses(self) -> bool:
+    def _loses(self, now: float) -> bool:
         profile = self.profile
         lost = bool(profile.loss) and self._random.random() < profile.loss
         bursts = profile.bursts
         if bursts is not None:
-            change = bursts.to_good if self._bad else bursts.to_bad
-            if self._random.random() < change:
-                self._bad = not self._bad
+            steps = self._steps(bursts, now)
+            if steps:
+                self._bad = self._random.random() < bursts.after(steps, bad=self._bad)
             chance = bursts.loss_bad if self._bad else bursts.loss_good
             lost = self._random.random() < chance or lost
         return lost
+
+    def _steps(self, bursts: GilbertElliott, now: float) -> int:
+        if bursts.slot is None:
+            return 1
+        slot = int(now / bursts.slot)
+        before, self._slot = self._slot, slot
+        return max(0, slot - before) if before is not None else 0
 
 
 class Link:
