@@ -39,18 +39,19 @@ class ContactFilter:
     ) -> None:
         """``internal`` sends to ``remote``."""
         contacts = self._contacts.setdefault((protocol, internal), _Contacts())
-        if self._refresh is not Refresh.INBOUND or self._lapsed(
-            protocol, contacts.addresses.get(remote), now
-        ):
-            contacts.addresses[remote] = contacts.ips[remote[0]] = now
+        refreshes = self._refresh is not Refresh.INBOUND
+        if refreshes or self._lapsed(protocol, contacts.addresses.get(remote), now):
+            contacts.addresses[remote] = now
+        if refreshes or self._lapsed(protocol, contacts.ips.get(remote[0]), now):
+            contacts.ips[remote[0]] = now
 
     def admits(
         self, protocol: Protocol, internal: Address, remote: Address, now: float = 0.0
     ) -> bool:
         """Whether a packet from ``remote`` may reach ``internal``, whose mapping lives."""
-        contacts = self._contacts.get((protocol, internal))
         if self.filtering is Filtering.ENDPOINT_INDEPENDENT:
             return True
+        contacts = self._contacts.get((protocol, internal))
         if contacts is None:
             return False
         since = (
@@ -66,8 +67,20 @@ class ContactFilter:
                 contacts.addresses[remote] = now
         return True
 
-    def has_contacts(self, protocol: Protocol, internal: Address) -> bool:
-        return (protocol, internal) in self._contacts
+    def has_contacts(self, protocol: Protocol, internal: Address, now: float = 0.0) -> bool:
+        """Whether ``internal`` has sent to anyone, lately."""
+        contacts = self._contacts.get((protocol, internal))
+        if contacts is None:
+            return False
+        return any(not self._lapsed(protocol, since, now) for since in contacts.ips.values())
+
+    def has_contact(
+        self, protocol: Protocol, internal: Address, remote: Address, now: float = 0.0
+    ) -> bool:
+        """Whether ``internal`` has sent to that very address, lately."""
+        contacts = self._contacts.get((protocol, internal))
+        since = None if contacts is None else contacts.addresses.get(remote)
+        return not self._lapsed(protocol, since, now)
 
     def forget(self) -> None:
         self._contacts.clear()

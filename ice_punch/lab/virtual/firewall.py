@@ -35,10 +35,16 @@ class StatefulFirewall:
         self, protocol: Protocol, source: Address, destination: Address, now: float
     ) -> DropReason | None:
         """Why the packet may not enter; ``None`` if it may."""
-        if not self._filter.has_contacts(protocol, destination):
-            return DropReason.FILTERED
-        admitted = self._filter.admits(protocol, destination, source, now)
+        contacts = self._filter
+        # A host that never said anything has opened nothing, whatever the filter.
+        admitted = contacts.has_contacts(protocol, destination, now) and contacts.admits(
+            protocol, destination, source, now
+        )
         return None if admitted else DropReason.FILTERED
+
+    def knows(self, protocol: Protocol, internal: Address, remote: Address, now: float) -> bool:
+        """Whether such a packet has left: else no ICMP error about it enters (section 3.2.1)."""
+        return self._filter.has_contact(protocol, internal, remote, now)
 
     def forget(self) -> None:
         self._filter.forget()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from ice_punch.datagram import Address
 from ice_punch.lab.behaviour import EarlyInbound
 from ice_punch.lab.links import Link
 from ice_punch.lab.trace import DropReason, IcmpError, IcmpKind, PacketRecord, Protocol
 from ice_punch.lab.virtual.firewall import StatefulFirewall
-from ice_punch.lab.virtual.nat64 import embed, extract
+from ice_punch.lab.virtual.nat64 import embedded, extract
 from ice_punch.lab.virtual.node import VirtualNetwork, VirtualNode
 from ice_punch.lab.virtual.segment import Segment
 from ice_punch.lab.virtual.translation import TranslationTable
@@ -17,6 +18,8 @@ from ice_punch.lab.virtual.translation import TranslationTable
 if TYPE_CHECKING:
     from ice_punch.lab.virtual.internet import VirtualInternet
 
+HEADER_DIFFERENCE: Final = 20
+"""Bytes by which an IPv6 header is longer: what NAT64 makes of an MTU (RFC 7915 section 4.2)."""
 _REFUSALS = (DropReason.FILTERED, DropReason.NO_MAPPING)
 
 
@@ -71,35 +74,30 @@ class Gateway(VirtualNode):
     # -- from inside --------------------------------------------------------------------------
 
     def outbound(self, packet: PacketRecord) -> None:
-        source, destination = packet.wire_source, packet.wire_destination
-        ipv6 = ":" in destination[0]
         if packet.protocol is Protocol.ICMP:
             self._icmp_outbound(packet)
-        elif ipv6 and self.nat64 is not None and (ipv4 := extract(destination[0])) is not None:
-            self._to_ipv4(packet, self.nat64, (ipv4, destination[1]))
-        elif ipv6 or self.translation is None:
+            return
+        table, destination = self._translator_to(packet.wire_destination)
+        if table is None:
             self._through_firewall(packet)
-        elif destination[0] in self.translation.external_ips:
-            self._hairpin(packet, self.translation)
+        elif destination[0] in table.external_ips:
+            self._hairpin(packet, table, destination)
         else:
-            translated = self.translation.outbound(
-                source, destination, self.internet.now, packet.protocol
+            translated = table.outbound(
+                packet.wire_source, destination, self.internet.now, packet.protocol
             )
             if isinstance(translated, DropReason):
                 self.internet.drop(packet, translated, self.name)
                 return
-            packet.wire_source = translated
+            packet.wire_source, packet.wire_destination = translated, destination
             self.transmit(packet)
 
-    def _to_ipv4(self, packet: PacketRecord, table: TranslationTable, destination: Address) -> None:
-        translated = table.outbound(
-            packet.wire_source, destination, self.internet.now, packet.protocol
-        )
-        if isinstance(translated, DropReason):
-            self.internet.drop(packet, translated, self.name)
-            return
-        packet.wire_source, packet.wire_destination = translated, destination
-        self.transmit(packet)
+    def _translator_to(self, destination: Address) -> tuple[TranslationTable | None, Address]:
+        """What translates packets to there, if anything does, and where they go then."""
+        if ":" not in destination[0]:
+            return self.translation, destination
+        ipv4 = None if self.nat64 is None else extract(destination[0])
+        return (None, destination) if ipv4 is None else (self.nat64, (ipv4, destination[1]))
 
     def _through_firewall(self, packet: PacketRecord) -> None:
         if self.firewall is not None:
@@ -111,46 +109,49 @@ class Gateway(VirtualNode):
                 return
         self.transmit(packet)
 
-    def _hairpin(self, packet: PacketRecord, table: TranslationTable) -> None:
-        turned = table.hairpin(
-            packet.wire_source, packet.wire_destination, self.internet.now, packet.protocol
-        )
+    def _hairpin(self, packet: PacketRecord, table: TranslationTable, destination: Address) -> None:
+        turned = table.hairpin(packet.wire_source, destination, self.internet.now, packet.protocol)
         if isinstance(turned, DropReason):
             self.internet.drop(packet, turned, self.name)
+            if turned in _REFUSALS:
+                self._refuse(packet, table.behaviour.early_inbound, self.inside.route)
             return
-        packet.wire_source, packet.wire_destination = turned
+        source, packet.wire_destination = turned
+        packet.wire_source = self._seen_inside(table, source)
         self.inside.route(packet)
 
+    def _seen_inside(self, table: TranslationTable, source: Address) -> Address:
+        return embedded(source) if table is self.nat64 and ":" not in source[0] else source
+
     def _icmp_outbound(self, packet: PacketRecord) -> None:
-        """What hosts inside complain of goes out as it is, about the packet as it came in."""
+        """What is complained of inside goes out about the packet as it came in."""
         error = packet.error
-        table = self.translation
-        if error is None or table is None or ":" in packet.wire_destination[0]:
+        assert error is not None
+        table, remote = self._translator_to(error.source)
+        if table is None:
             self.transmit(packet)
             return
-        external = table.outbound(
-            error.destination, error.source, self.internet.now, error.protocol
-        )
-        if isinstance(external, DropReason):
-            self.internet.drop(packet, external, self.name)
+        external = table.external_of(error.protocol, error.destination, remote, self.internet.now)
+        if external is None:
+            self.internet.drop(packet, DropReason.NO_MAPPING, self.name)
             return
-        packet.wire_source = external
-        packet.error = IcmpError(error.kind, error.protocol, error.source, external, error.mtu)
-        self.transmit(packet)
+        mtu = max(0, error.mtu - HEADER_DIFFERENCE) if table is self.nat64 else error.mtu
+        packet.error = IcmpError(error.kind, error.protocol, remote, external, mtu)
+        packet.wire_source, packet.wire_destination = external, remote
+        if remote[0] in table.external_ips:
+            self._icmp_inbound(packet)
+        else:
+            self.transmit(packet)
 
     # -- from outside -------------------------------------------------------------------------
 
     def accept(self, packet: PacketRecord) -> None:
-        ip = packet.wire_destination[0]
         if packet.protocol is Protocol.ICMP:
             self._icmp_inbound(packet)
-        elif self.translation is not None and ip in self.translation.external_ips:
-            self._translate_inbound(packet, self.translation)
-        elif self.nat64 is not None and ip in self.nat64.external_ips:
-            source = packet.wire_source
-            if self._translate_inbound(packet, self.nat64, route=False):
-                packet.wire_source = (embed(source[0]), source[1])
-                self.inside.route(packet)
+            return
+        table = self._translator_of(packet.wire_destination[0])
+        if table is not None:
+            self._translate_inbound(packet, table)
         elif self.firewall is not None and (
             reason := self.firewall.inbound(
                 packet.protocol, packet.wire_source, packet.wire_destination, self.internet.now
@@ -158,69 +159,74 @@ class Gateway(VirtualNode):
         ):
             self.internet.drop(packet, reason, self.name)
         else:
-            self.inside.route(packet)
+            self.inside.route(packet, inbound=True)
 
-    def _translate_inbound(
-        self, packet: PacketRecord, table: TranslationTable, *, route: bool = True
-    ) -> bool:
+    def _translator_of(self, ip: str) -> TranslationTable | None:
+        """Whose outside address that is."""
+        for table in (self.translation, self.nat64):
+            if table is not None and ip in table.external_ips:
+                return table
+        return None
+
+    def _translate_inbound(self, packet: PacketRecord, table: TranslationTable) -> None:
         internal = table.inbound(
             packet.wire_source, packet.wire_destination, self.internet.now, packet.protocol
         )
         if isinstance(internal, DropReason):
             self.internet.drop(packet, internal, self.name)
             if internal in _REFUSALS:
-                self._refuse(packet, table.behaviour.early_inbound)
-            return False
+                self._refuse(packet, table.behaviour.early_inbound, self.transmit)
+            return
+        packet.wire_source = self._seen_inside(table, packet.wire_source)
         packet.wire_destination = internal
-        if route:
-            self.inside.route(packet)
-        return True
+        self.inside.route(packet, inbound=True)
 
-    def _refuse(self, packet: PacketRecord, how: EarlyInbound) -> None:
+    def _refuse(
+        self, packet: PacketRecord, how: EarlyInbound, answer: Callable[[PacketRecord], None]
+    ) -> None:
         if how in (EarlyInbound.REJECT, EarlyInbound.CLAIM):
-            self.complain(packet, IcmpKind.PORT_UNREACHABLE)
+            error = self._error_about(packet, IcmpKind.PORT_UNREACHABLE)
+            if error is not None:
+                answer(error)
         elif how is EarlyInbound.RESET and packet.segment is not None:
-            reset = Segment.reset_for(packet.segment)
-            if reset is not None:
-                answer = self.internet.new_packet(
+            segment = Segment.reset_for(packet.segment)
+            if segment is not None:
+                reset = self.internet.new_packet(
                     self.name,
                     b"",
                     packet.wire_destination,
                     packet.wire_source,
                     protocol=Protocol.TCP,
                 )
-                answer.segment = reset
-                self.transmit(answer)
+                reset.segment = segment
+                answer(reset)
 
-    def return_to_sender(self, packet: PacketRecord) -> None:
-        """A complaint goes back the way that the packet came from."""
-        inside = packet.wire_destination[0] in self.inside.nodes
-        if inside:
-            self.inside.route(packet)
-        else:
-            self.transmit(packet)
+    def hear(self, error: PacketRecord) -> None:
+        self._icmp_inbound(error)
 
     def _icmp_inbound(self, packet: PacketRecord) -> None:
         """RFC 5508 section 4: to whoever sent the packet that the error is about."""
         error = packet.error
-        if error is None:
-            self.internet.drop(packet, DropReason.NO_MAPPING, self.name)
-            return
-        ip = error.source[0]
-        for table in (self.translation, self.nat64):
-            if table is None or ip not in table.external_ips:
-                continue
-            internal = table.internal_of(error.protocol, error.source)
+        assert error is not None
+        source, destination, mtu = error.source, error.destination, error.mtu
+        table = self._translator_of(source[0])
+        if table is not None:
+            internal = table.internal_of(error.protocol, source, self.internet.now)
             if internal is None:
                 self.internet.drop(packet, DropReason.NO_MAPPING, self.name)
                 return
-            destination = error.destination
             if table is self.nat64:
-                destination = (embed(destination[0]), destination[1])
-            packet.error = IcmpError(error.kind, error.protocol, internal, destination, error.mtu)
+                mtu = mtu and mtu + HEADER_DIFFERENCE
+            source, destination = internal, self._seen_inside(table, destination)
+            packet.error = IcmpError(error.kind, error.protocol, source, destination, mtu)
+            packet.wire_source = self._seen_inside(table, packet.wire_source)
             packet.wire_destination = internal
-            break
-        self.inside.route(packet)
+        elif self.firewall is not None and not self.firewall.knows(
+            error.protocol, source, destination, self.internet.now
+        ):
+            self.internet.drop(packet, DropReason.FILTERED, self.name)
+            return
+        self.inside.route(packet, inbound=True)
 
 
 VirtualNat = Gateway

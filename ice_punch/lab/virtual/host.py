@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ice_punch.datagram import Address, Transmit
@@ -35,6 +36,19 @@ class Interface(VirtualNode):
     def accept(self, packet: PacketRecord) -> None:
         self.host.accept(packet, self)
 
+    def transmit(self, packet: PacketRecord) -> None:
+        if self.host.interface_of(packet.wire_destination[0]) is None:
+            super().transmit(packet)
+        else:  # what a host sends to itself never leaves it
+            self._receive_later(packet)
+
+    def hear(self, error: PacketRecord) -> None:
+        self._receive_later(error)
+
+    def _receive_later(self, packet: PacketRecord) -> None:
+        internet = self.internet
+        internet.at(internet.now, partial(self.accept, packet), flush=False)
+
 
 class VirtualHost:
     """A host. Its machines send from any of its addresses, and receive at those."""
@@ -64,7 +78,8 @@ class VirtualHost:
         return next((i for i in self.interfaces if ip in i.addresses), None)
 
     def send(self, transmit: Transmit) -> None:
-        """Put a datagram on the wire."""
+        """Put a datagram on the wire. Raises ValueError where it would come from an address that
+        this host has not."""
         data, local, destination = transmit
         interface = self.interface_of(local[0])
         if interface is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import ipaddress
+import math
 import random
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from ice_punch.datagram import Address
 from ice_punch.errors import InvalidConfiguration
@@ -23,6 +25,9 @@ __all__ = ["VirtualHost", "VirtualInternet", "VirtualNat", "VirtualNetwork", "Vi
 
 Action = Callable[[], None]
 
+MAX_PACKETS: Final = 1_000_000
+"""In one trace. Two machines that answer each other's answers get there without time passing."""
+
 
 class VirtualInternet:
     """The internet itself, its clock and its queue of events.
@@ -32,7 +37,13 @@ class VirtualInternet:
     ``downlink`` where they differ, or as an :class:`AccessLink`.
     """
 
-    def __init__(self, seed: int = 0, *, start: float = 0.0) -> None:
+    def __init__(
+        self, seed: int = 0, *, start: float = 0.0, max_packets: int = MAX_PACKETS
+    ) -> None:
+        """Raises :class:`InvalidConfiguration` for a start that is no time."""
+        if not math.isfinite(start):
+            raise InvalidConfiguration(f"time does not start at {start}")
+        self.max_packets = max_packets
         self.seed = seed
         self.now = start
         self.trace = Trace()
@@ -161,8 +172,11 @@ class VirtualInternet:
     # -- time ---------------------------------------------------------------------------------
 
     def at(self, time: float, action: Action, *, flush: bool = True) -> None:
-        """Call ``action`` at ``time``; afterwards, unless told not to, flush every machine."""
-        if time < self.now:
+        """Call ``action`` at ``time``; afterwards, unless told not to, flush every machine.
+
+        Raises ValueError for a time that has passed or is none.
+        """
+        if not time >= self.now:
             raise ValueError(f"{time} has passed, it is {self.now}")
         self._sequence += 1
         heapq.heappush(self._queue, (time, self._sequence, action, flush))
@@ -182,8 +196,11 @@ class VirtualInternet:
         """Let time pass up to and including ``until``.
 
         Returns ``True`` as soon as ``stop()``, asked after every event, does; the clock then
-        shows when that was.
+        shows when that was. Raises ValueError for a time that never comes, and
+        :class:`InvalidConfiguration` past ``max_packets``.
         """
+        if not math.isfinite(until):
+            raise ValueError(f"time does not pass until {until}")
         self.flush()
         if stop is not None and stop():
             return True
@@ -209,6 +226,10 @@ class VirtualInternet:
         *,
         protocol: Protocol = Protocol.UDP,
     ) -> PacketRecord:
+        if len(self.trace) >= self.max_packets:
+            raise InvalidConfiguration(
+                f"more than {self.max_packets} packets, the last from {sender}, at {self.now:g} s"
+            )
         packet = PacketRecord(
             len(self.trace),
             self.now,
@@ -269,6 +290,8 @@ class VirtualInternet:
         ip = _canonical(address)
         if ":" in ip:
             raise InvalidConfiguration(f"the outside of a NAT is IPv4: {ip}")
+        if int(ipaddress.IPv4Address(ip)) + resolved.external_addresses > 2**32:
+            raise InvalidConfiguration(f"there are no {resolved.external_addresses} after {ip}")
         return TranslationTable(ip, resolved, source=self.random(f"{name} table"))
 
     def _gateway(

@@ -19,7 +19,10 @@ def embed(ipv4: str, prefix: str = WELL_KNOWN_PREFIX) -> str:
 
 def extract(ipv6: str, prefix: str = WELL_KNOWN_PREFIX) -> str | None:
     """The IPv4 address in an IPv6 address of the prefix; ``None`` for any other."""
-    number, base = int(ipaddress.IPv6Address(ipv6)), int(ipaddress.IPv6Address(prefix))
+    try:
+        number, base = int(ipaddress.IPv6Address(ipv6)), int(ipaddress.IPv6Address(prefix))
+    except ValueError:
+        return None
     if number >> 32 != base >> 32:
         return None
     return str(ipaddress.IPv4Address(number & 0xFFFFFFFF))

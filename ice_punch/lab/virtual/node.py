@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ice_punch.errors import InvalidConfiguration
-from ice_punch.lab.links import Link, LinkDirection
+from ice_punch.lab.links import Link, LinkDirection, LinkProfile
 from ice_punch.lab.trace import DropReason, IcmpError, IcmpKind, PacketRecord, Protocol
 
 if TYPE_CHECKING:
@@ -46,19 +46,26 @@ class VirtualNode:
     def accept(self, packet: PacketRecord) -> None:
         raise NotImplementedError
 
-    def complain(self, packet: PacketRecord, kind: IcmpKind, mtu: int = 0) -> None:
-        """Tell the sender of a packet by ICMP that it did not get through."""
-        if packet.protocol is Protocol.ICMP:
-            return
-        error = IcmpError(kind, packet.protocol, packet.wire_source, packet.wire_destination, mtu)
-        complaint = self.internet.new_packet(
-            self.name, b"", packet.wire_destination, packet.wire_source, protocol=Protocol.ICMP
-        )
-        complaint.error = error
-        self.return_to_sender(complaint)
+    def complain(self, packet: PacketRecord, kind: IcmpKind) -> None:
+        """Tell the sender of a packet that came down the link that it went no further."""
+        error = self._error_about(packet, kind)
+        if error is not None:
+            self.transmit(error)
 
-    def return_to_sender(self, packet: PacketRecord) -> None:
-        self.network.route(packet)
+    def hear(self, error: PacketRecord) -> None:
+        """ICMP has something to say of a packet that was about to go up the link."""
+        raise NotImplementedError
+
+    def _error_about(
+        self, packet: PacketRecord, kind: IcmpKind, mtu: int = 0
+    ) -> PacketRecord | None:
+        """None for an error, about which there are none (RFC 1122 section 3.2.2)."""
+        if packet.protocol is Protocol.ICMP:
+            return None
+        source, destination = packet.wire_source, packet.wire_destination
+        made = self.internet.new_packet(self.name, b"", destination, source, protocol=Protocol.ICMP)
+        made.error = IcmpError(kind, packet.protocol, source, destination, mtu)
+        return made
 
     def _pass(self, packet: PacketRecord, direction: LinkDirection, *, into_network: bool) -> None:
         internet = self.internet
@@ -68,17 +75,28 @@ class VirtualNode:
         passage = direction.carry(packet.ip_size, internet.now)
         if not passage.arrivals:
             internet.drop(packet, _WHY[passage.why], self.name)
-            if passage.why == "too big" and direction.profile.tells_mtu:
-                assert direction.profile.mtu is not None
-                self.complain(packet, IcmpKind.TOO_BIG, direction.profile.mtu)
+            if passage.why == "too big":
+                self._tell_mtu(packet, direction.profile, into_network=into_network)
             return
-        for number, arrival in enumerate(passage.arrivals):
-            arrived = packet if number == 0 else internet.copy(packet)
-            onward = self.network.route if into_network else self.accept
+        # What follows translates the packet, so its copies come first.
+        arriving = [packet, *(internet.copy(packet) for _ in passage.arrivals[1:])]
+        onward = self.network.route if into_network else self.accept
+        for arrived, arrival in zip(arriving, passage.arrivals, strict=True):
             if into_network and arrival == internet.now:
                 onward(arrived)
             else:
                 internet.at(arrival, partial(onward, arrived), flush=False)
+
+    def _tell_mtu(self, packet: PacketRecord, link: LinkProfile, *, into_network: bool) -> None:
+        """Whoever stands where the packet would have entered the link says so."""
+        assert link.mtu is not None
+        error = self._error_about(packet, IcmpKind.TOO_BIG, link.mtu) if link.tells_mtu else None
+        if error is None:
+            return
+        if into_network:
+            self.hear(error)
+        else:
+            self.network.route(error)
 
 
 class VirtualNetwork:
@@ -107,8 +125,9 @@ class VirtualNetwork:
         self._routes.append((network, node))
         self._routes.sort(key=lambda route: route[0].prefixlen, reverse=True)
 
-    def route(self, packet: PacketRecord) -> None:
-        """Bring a packet to the node that has its destination, or out through the gateway."""
+    def route(self, packet: PacketRecord, *, inbound: bool = False) -> None:
+        """Bring a packet to the node that has its destination, or out through the gateway, unless
+        it is ``inbound`` from there."""
         packet.hops += 1
         if packet.hops > MAX_HOPS:
             self.internet.drop(packet, DropReason.HOPS, self.name)
@@ -117,7 +136,7 @@ class VirtualNetwork:
         node = self.nodes.get(ip) or self._next_hop(ip)
         if node is not None:
             node.take(packet)
-        elif self.gateway is not None:
+        elif self.gateway is not None and not inbound:
             self.gateway.outbound(packet)
         else:
             self.internet.drop(packet, DropReason.NO_ROUTE, self.name)
@@ -125,7 +144,10 @@ class VirtualNetwork:
     def _next_hop(self, ip: str) -> VirtualNode | None:
         if not self._routes:
             return None
-        address = ipaddress.ip_address(ip)
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return None
         for prefix, node in self._routes:
             if address.version == prefix.version and address in prefix:
                 return node

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from math import gcd
 
 from ice_punch.datagram import Address
 from ice_punch.lab.behaviour import (
@@ -42,6 +44,8 @@ MappingKey = str | Address | tuple[_Claimed, Address] | None
 class NatMapping:
     protocol: Protocol
     internal: Address
+    key: MappingKey
+    """What it is for besides: nothing, an IP address, an address."""
     external: Address
     refreshed_at: float = 0.0
 
@@ -80,6 +84,7 @@ class TranslationTable:
 
     @property
     def mappings(self) -> tuple[NatMapping, ...]:
+        """All whose port nobody else has, those included that have lapsed."""
         return tuple(self._by_external.values())
 
     # -- outbound -----------------------------------------------------------------------------
@@ -126,19 +131,26 @@ class TranslationTable:
     def _mapping(
         self, protocol: Protocol, source: Address, destination: Address, now: float
     ) -> NatMapping | None:
-        moved = (protocol, source, (_Claimed.CLAIMED, destination))
-        mapping = self._by_key.get(moved)
-        if mapping is not None and self._lives(mapping, now):
+        moved: MappingKey = (_Claimed.CLAIMED, destination)
+        mapping = self._living(protocol, source, moved, now)
+        if mapping is not None:
             return mapping
-        key = (protocol, source, self._mapping_key(destination))
-        mapping = self._by_key.get(key)
-        if mapping is None or not self._lives(mapping, now):
-            if mapping is not None:
-                self._remove(key, mapping)
-            mapping = self._add(key, destination, now)
+        key = self._mapping_key(destination)
+        mapping = self._living(protocol, source, key, now)
+        if mapping is None:
+            mapping = self._add(protocol, source, key, now)
         if mapping is not None and self._is_claimed(protocol, mapping.external, destination, now):
-            mapping = self._add(moved, destination, now, anywhere=True)
+            mapping = self._add(protocol, source, moved, now, anywhere=True)
         return mapping
+
+    def _living(
+        self, protocol: Protocol, internal: Address, key: MappingKey, now: float
+    ) -> NatMapping | None:
+        mapping = self._by_key.get((protocol, internal, key))
+        if mapping is None or self._lives(mapping, now):
+            return mapping
+        self._remove(mapping)
+        return None
 
     def _mapping_key(self, destination: Address) -> MappingKey:
         match self.behaviour.mapping:
@@ -151,24 +163,41 @@ class TranslationTable:
 
     def _add(
         self,
-        key: tuple[Protocol, Address, MappingKey],
-        destination: Address,
+        protocol: Protocol,
+        internal: Address,
+        key: MappingKey,
         now: float,
         *,
         anywhere: bool = False,
     ) -> NatMapping | None:
-        protocol, internal, within = key
         ip = self._external_ip(internal[0])
-        port = self._allocate(protocol, ip, internal, within, anywhere=anywhere)
+        allocation = PortAllocation.RANDOM if anywhere else self.behaviour.allocation
+        ports = self._ports(allocation, internal, key)
+        port = next((port for port in ports if self._is_free(protocol, (ip, port), now)), None)
         if port is None:
             return None
-        mapping = NatMapping(protocol, internal, (ip, port), now)
-        self._by_key[key] = self._by_external[protocol, mapping.external] = mapping
+        if allocation is PortAllocation.SEQUENTIAL:
+            self._next_port = port + self.behaviour.step
+        mapping = NatMapping(protocol, internal, key, (ip, port), now)
+        self._by_key[protocol, internal, key] = mapping
+        self._by_external[protocol, mapping.external] = mapping
         return mapping
 
-    def _remove(self, key: tuple[Protocol, Address, MappingKey], mapping: NatMapping) -> None:
-        del self._by_key[key]
-        self._by_external.pop((mapping.protocol, mapping.external), None)
+    def _remove(self, mapping: NatMapping) -> None:
+        del self._by_key[mapping.protocol, mapping.internal, mapping.key]
+        del self._by_external[mapping.protocol, mapping.external]
+
+    def _is_free(self, protocol: Protocol, external: Address, now: float) -> bool:
+        """A mapping that has lapsed makes way for another."""
+        if (protocol, external) in self._spent:
+            return False
+        mapping = self._by_external.get((protocol, external))
+        if mapping is None:
+            return True
+        if self._lives(mapping, now):
+            return False
+        self._remove(mapping)
+        return True
 
     def _lives(self, mapping: NatMapping, now: float) -> bool:
         lifetime = self.behaviour.lifetime
@@ -191,44 +220,25 @@ class TranslationTable:
     def _random_port(self) -> int:
         return FIRST_DYNAMIC_PORT + int(self._random.random() * SPAN)
 
-    def _allocate(
-        self,
-        protocol: Protocol,
-        ip: str,
-        internal: Address,
-        within: MappingKey,
-        *,
-        anywhere: bool,
-    ) -> int | None:
-        """Section 4.2."""
-        allocation = PortAllocation.RANDOM if anywhere else self.behaviour.allocation
-        step = 1
+    def _ports(
+        self, allocation: PortAllocation, internal: Address, key: MappingKey
+    ) -> Iterator[int]:
+        """All of them, in the order in which section 4.2 lets them be tried."""
         match allocation:
             case PortAllocation.PRESERVING:
-                first = internal[1]
+                yield internal[1]
+                yield from _every_port(max(internal[1], FIRST_DYNAMIC_PORT), 1)
             case PortAllocation.PARITY_PRESERVING:
-                step = 2
-                first = self._random_port() & ~1 | internal[1] & 1
+                yield from _every_port(self._random_port() & ~1 | internal[1] & 1, 2)
             case PortAllocation.CONTIGUOUS:
-                offset = self._offsets.setdefault((internal[0], within), self._random_port())
-                first = internal[1] + offset
+                whose = (internal[0], key)
+                if whose not in self._offsets:
+                    self._offsets[whose] = self._random_port()
+                yield from _every_port(internal[1] + self._offsets[whose], 1)
             case PortAllocation.SEQUENTIAL:
-                step = self.behaviour.step
-                first = self._next_port
+                yield from _every_port(self._next_port, self.behaviour.step)
             case PortAllocation.RANDOM:
-                first = self._random_port()
-        for number in range(SPAN):
-            # A step that meets only its own ports again goes on beside them.
-            drift = number // SPAN_STEPS if abs(step) > 1 else 0
-            port = FIRST_DYNAMIC_PORT + (first + number * step + drift - FIRST_DYNAMIC_PORT) % SPAN
-            if allocation is PortAllocation.PRESERVING and number == 0:
-                port = first
-            where = (protocol, (ip, port))
-            if where not in self._by_external and where not in self._spent:
-                if allocation is PortAllocation.SEQUENTIAL:
-                    self._next_port = port + step
-                return port
-        return None
+                yield from _every_port(self._random_port(), 1)
 
     # -- inbound ------------------------------------------------------------------------------
 
@@ -246,16 +256,39 @@ class TranslationTable:
         mapping = self._by_external.get((protocol, destination))
         if mapping is None or not self._lives(mapping, now):
             return self._early(protocol, source, destination, now, DropReason.NO_MAPPING)
-        if not self._filter.admits(protocol, mapping.internal, source, now):
+        # What was taken for the router's own once, is so as long as it comes.
+        if self._is_claimed(protocol, destination, source, now) or not self._filter.admits(
+            protocol, mapping.internal, source, now
+        ):
             return self._early(protocol, source, destination, now, DropReason.FILTERED)
         if self.behaviour.refresh is not Refresh.OUTBOUND:
             mapping.refreshed_at = now
         return mapping.internal
 
-    def internal_of(self, protocol: Protocol, external: Address) -> Address | None:
-        """Whose external address that is, for ICMP errors about its packets (RFC 5508)."""
+    def internal_of(self, protocol: Protocol, external: Address, now: float) -> Address | None:
+        """Whose external address that is, for ICMP errors about what it sent. Errors refresh
+        nothing (RFC 5508 section 4.2)."""
         mapping = self._by_external.get((protocol, external))
-        return None if mapping is None else mapping.internal
+        return mapping.internal if mapping is not None and self._lives(mapping, now) else None
+
+    def external_of(
+        self, protocol: Protocol, internal: Address, remote: Address, now: float
+    ) -> Address | None:
+        """As whom ``remote`` knows an internal address, for ICMP errors about what it was sent."""
+        for key in ((_Claimed.CLAIMED, remote), self._mapping_key(remote)):
+            mapping = self._living(protocol, internal, key, now)
+            if mapping is not None:
+                return mapping.external
+        # It came through a mapping made for somebody else.
+        return next(
+            (
+                mapping.external
+                for mapping in self._by_external.values()
+                if (mapping.protocol, mapping.internal) == (protocol, internal)
+                and self._lives(mapping, now)
+            ),
+            None,
+        )
 
     def _early(
         self,
@@ -285,8 +318,11 @@ class TranslationTable:
         self._by_key.clear()
         self._by_external.clear()
         self._filter.forget()
+        self._paired.clear()
+        self._offsets.clear()
         self._blacklist.clear()
         self._claims.clear()
+        self._spent.clear()
 
     def rebind(self) -> None:
         """Move every mapping to a new port: the old ones are never used again."""
@@ -295,8 +331,13 @@ class TranslationTable:
         self._by_external.clear()
 
 
-SPAN_STEPS = SPAN // 2
-"""After so many steps of two every port of one parity has been tried."""
+def _every_port(first: int, step: int) -> Iterator[int]:
+    """Every dynamic port once, from ``first`` on; where the steps meet only their own ports again,
+    they go on beside them."""
+    cycle = SPAN // gcd(step, SPAN)
+    for number in range(SPAN):
+        offset = first - FIRST_DYNAMIC_PORT + number * step + number // cycle
+        yield FIRST_DYNAMIC_PORT + offset % SPAN
 
 
 def blocks(blocking: Blocking, protocol: Protocol, destination: Address) -> DropReason | None:
