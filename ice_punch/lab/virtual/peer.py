@@ -56,7 +56,7 @@ class VirtualPeer:
     """One end of a session, itself a machine on a host.
 
     What the agent sends from a relayed address goes through the relay's client; all else leaves
-    as it is. ``on_candidate`` is told what has to be signalled.
+    as it is. ``on_candidate`` is told what has to be signalled, ``on_end`` that no more comes.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class VirtualPeer:
         stun: tuple[StunServer, ...] = (),
         turn: tuple[TurnServerAt, ...] = (),
         on_candidate: Callable[[Candidate], None],
+        on_end: Callable[[], None],
     ) -> None:
         self.host = host
         self.machine = machine
@@ -77,6 +78,8 @@ class VirtualPeer:
         self.direct_at: float | None = None
         """When the first valid pair without a relay was found."""
         self._on_candidate = on_candidate
+        self._on_end = on_end
+        self._gathers = False
         self._stun = stun
         self._turn = turn
         self._paths: list[TurnPath] = []
@@ -104,6 +107,7 @@ class VirtualPeer:
             )
             if ip is not None:
                 self._open_relay(relay, (ip, TURN_PORT + number), now)
+        self._gathers = True
 
     def _open_relay(self, relay: TurnServerAt, local: Address, now: float) -> None:
         client = TurnClient(
@@ -229,6 +233,9 @@ class VirtualPeer:
                 break
         for path in self._paths:
             self._outbox.extend(path.datagrams_to_send(now))
+        if self._gathers and not self.gathering:
+            self._gathers = False
+            self._on_end()
         if self.direct_at is None and any(not pair.relayed for pair in self._valid_pairs()):
             self.direct_at = now
 

@@ -52,7 +52,7 @@ class VirtualTurnServer:
             (*v4[:1], *v6[:1]), users, internet.random(f"{host.name} server"), realm="lab"
         )
         self._framings: dict[StreamEndpoint, StreamFraming] = {}
-        self._drops: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         if tcp_port is not None:
             for ip in host.addresses:
                 host.streams.listen((ip, tcp_port))
@@ -62,7 +62,9 @@ class VirtualTurnServer:
     # -- the sans-IO contract -----------------------------------------------------------------
 
     def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> None:
+        before = Counter(self.server.counters.dropped)
         self.server.receive_datagram(data, source, local, now)
+        self._refused = self.server.counters.dropped - before
         self._write(now)
 
     def handle_timer(self, now: float) -> None:
@@ -76,12 +78,10 @@ class VirtualTurnServer:
 
     def why_refused(self) -> DropReason | None:
         """Why the server made nothing of the last datagram; for the trace."""
-        dropped = self.server.counters.dropped
-        if dropped == self._drops:
+        if not self._refused:
             return None
-        new = dropped - self._drops
-        self._drops = Counter(dropped)
-        return DropReason.NO_PERMISSION if new["no-permission"] else DropReason.NO_LISTENER
+        unasked = self._refused["no-permission"]
+        return DropReason.NO_PERMISSION if unasked else DropReason.NO_LISTENER
 
     # -- streams ------------------------------------------------------------------------------
 

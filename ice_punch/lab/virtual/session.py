@@ -81,6 +81,7 @@ class VirtualSession:
             stun=self._stun_servers(place),
             turn=self._turn_servers(place),
             on_candidate=partial(self._signal, side),
+            on_end=partial(self._signal_end, side),
         )
 
     def _resolve(self, place: Place, ips: tuple[str, ...]) -> tuple[str, ...]:
@@ -123,6 +124,16 @@ class VirtualSession:
         signalled = replace(candidate, base=None, server=None)
         self.peers[side].add_remote_candidate(signalled, self.internet.now)
 
+    def _signal_end(self, side: Side) -> None:
+        """No more candidates of ``side``: every server has answered, or been given up."""
+        self._ended_gathering.add(side)
+        other = _other(side)
+        if other in self._met:
+            self.internet.after(self.scenario.rtt / 2, partial(self._deliver_end, other))
+
+    def _deliver_end(self, side: Side) -> None:
+        self.peers[side].machine.end_of_remote_candidates(self.internet.now)
+
     def _meet(self, side: Side) -> None:
         """``side`` learns the other's parameters and candidates, now."""
         now = self.internet.now
@@ -136,8 +147,8 @@ class VirtualSession:
         )
         for candidate in self._told[_other(side)]:
             self._deliver(side, candidate)
-        if not other.gathering:
-            peer.machine.end_of_remote_candidates(now)
+        if _other(side) in self._ended_gathering:
+            self._deliver_end(side)
 
     # -- the run ------------------------------------------------------------------------------
 
@@ -183,7 +194,8 @@ class VirtualSession:
         internet = self.internet
         self.peers[side].send_data(internet.now)
         due = internet.now + 1 / self.scenario.datagrams_per_second
-        if due < self.started_at + self.scenario.seconds - AFTERMATH:
+        aftermath = max(AFTERMATH, 2 * self.scenario.path_round_trip)
+        if due < self.started_at + self.scenario.seconds - aftermath:
             internet.at(due, lambda: self._tick(side))
 
     def _happen(self, happening: Happening) -> None:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 from ice_punch.datagram import Address, format_address
 from ice_punch.ice import (
+    CandidatePair,
     CandidateType,
     IceState,
     LocalCandidateFound,
     SelectedPairChanged,
     StateChanged,
 )
-from ice_punch.lab.outcome import name_of
+from ice_punch.lab.outcome import ends_of
 from ice_punch.lab.packets import describe
-from ice_punch.lab.scenario import Side
+from ice_punch.lab.scenario import Event, Side
 from ice_punch.lab.timeline import Arrow, Kind, Lane, Mark, Place, Timeline
 from ice_punch.lab.trace import PacketRecord, Protocol
 from ice_punch.lab.virtual.peer import ICE_PORT
@@ -152,6 +153,11 @@ def _arrow(packet: PacketRecord, lanes: _Lanes, session: VirtualSession) -> Arro
     )
 
 
+def _selected(pair: CandidatePair) -> str:
+    ours, theirs = ends_of(pair)
+    return f"selected {ours} > {theirs} ({(pair.mapped or pair.local).type} to {pair.remote.type})"
+
+
 def _marks(session: VirtualSession) -> list[Mark]:
     marks = []
     sides: tuple[Side, ...] = ("a", "b")
@@ -164,9 +170,10 @@ def _marks(session: VirtualSession) -> list[Mark]:
                 text = f"{event.state}: {event.reason}"
                 marks.append(Mark(since, Place(side), text, _GOOD.get(event.state)))
             elif isinstance(event, SelectedPairChanged):
-                pair = event.pair
-                text = f"selected {name_of(pair)}"
-                marks.append(Mark(since, Place(side), text, True))
+                marks.append(Mark(since, Place(side), _selected(event.pair), True))
     for happening in session.scenario.happenings:
-        marks.append(Mark(happening.at, Place(happening.side), str(happening.event), False))
+        good = happening.event in (Event.LINK_UP, Event.SECOND_LINK_UP)
+        dies = happening.event is Event.TURN_SERVER_DIES
+        place = Place.SERVER if dies else Place(happening.side)
+        marks.append(Mark(happening.at, place, str(happening.event), good))
     return marks

@@ -82,10 +82,11 @@ def _place(
         second = _gateways(
             internet, f"{letter} second", net + 10, setup, outside, setup.second_link, way
         )
+        beyond = second[0] if second else outside
         internet.interface(
             host,
-            *_addresses(setup, net + 10, public=not second, lan=False),
-            behind=second[0] if second else outside,
+            *_addresses(setup, net + 10, public=beyond is None, lan=not second),
+            behind=beyond,
             link=PERFECT if second else _longer(setup.second_link, way),
         )
     return Place(host, gateways, second, nat64=setup.ip is Ip.NAT64)
