@@ -6,13 +6,18 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.lab.behaviour import NatBehaviour, NatKind
 from ice_punch.lab.links import PERFECT, AccessLink
 
 Side = Literal["a", "b"]
+MAX_NATS: Final = 8
+"""One behind the other."""
+MAX_DATAGRAMS: Final = 100_000
+"""Of the application, sent by one peer in one run."""
+
 Nats = NatKind | NatBehaviour | str | Iterable[NatBehaviour]
 
 
@@ -94,6 +99,17 @@ class PeerSetup:
     """A second interface with a NAT of its own, of the same behaviour."""
     habit: Habit = Habit.FULL
 
+    def __post_init__(self) -> None:
+        _check_nats(self.nats)
+
+
+def _check_nats(nats: tuple[NatBehaviour, ...]) -> None:
+    wrong = next((nat for nat in nats if not isinstance(nat, NatBehaviour)), None)
+    if wrong is not None:
+        raise InvalidConfiguration(f"a NAT is described by a NatBehaviour, not by {wrong!r}")
+    if len(nats) > MAX_NATS:
+        raise InvalidConfiguration(f"a peer is behind {MAX_NATS} NATs at most, not {len(nats)}")
+
 
 def peer(
     nats: Nats = NatKind.PORT_RESTRICTED,
@@ -151,8 +167,11 @@ class Scenario:
             raise InvalidConfiguration("a scenario runs for more than 0 and at most 3600 seconds")
         if not 0 <= self.datagrams_per_second <= 1000:
             raise InvalidConfiguration("a peer sends 0 to 1000 datagrams a second")
+        if self.datagrams_per_second * self.seconds > MAX_DATAGRAMS:
+            raise InvalidConfiguration(f"a peer sends {MAX_DATAGRAMS} datagrams in all at most")
         if not abs(self.skew) < self.seconds:
             raise InvalidConfiguration("a skew is shorter than the scenario runs")
+        _check_nats(self.shared_nats)
         if self.shared_nats and any(p.ip is not Ip.V4 for p in (self.a, self.b)):
             raise InvalidConfiguration("only IPv4 peers can share a NAT")
         for happening in self.happenings:
@@ -163,6 +182,8 @@ class Scenario:
             raise InvalidConfiguration(
                 f"what happens, happens while the scenario runs: 0 to {self.seconds:g} s"
             )
+        if happening.side not in ("a", "b"):
+            raise InvalidConfiguration(f"a side is a or b, not {happening.side}")
         setup, event = self.setup(happening.side), happening.event
         if event in (Event.SECOND_LINK_DOWN, Event.SECOND_LINK_UP) and setup.second_link is None:
             raise InvalidConfiguration(f"peer {happening.side} has no second link")
