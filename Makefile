@@ -1,9 +1,10 @@
 # make demo: set up and punch a hole.  make test: set up and run every check.
+# make matrix: run the NAT matrix and write it into the documentation.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check matrix setup clean
 
 demo: $(VENV)/ready
 	@scripts/setup-system demo
@@ -19,6 +20,9 @@ check: $(VENV)/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+matrix: $(VENV)/ready
+	@$(BIN)/ice-punch lab matrix --markdown docs/reference/nat-matrix.md
 
 setup: $(VENV)/ready
 

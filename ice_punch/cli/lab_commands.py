@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BACKENDS = ("virtual", "netns")
 DEFAULT_RTT = 0.1
 DEFAULT_SEEDS = {"virtual": 20, "netns": 1}
+MARKERS = ("<!-- matrix: begin -->\n", "<!-- matrix: end -->")
+"""Between them a page of documentation keeps its table."""
 WIDE = 160
 """Columns of a picture that nobody looks at on a screen."""
 FAILED = 1
@@ -77,6 +79,7 @@ def run_lab_matrix(arguments: MatrixArguments, *, as_json: bool) -> int:
     options = arguments.options()
     for path in (arguments.html, arguments.markdown):
         _check_writable(path)
+    before, after = _around_the_table(arguments.markdown)
     run = run_matrix
     if arguments.backend == "netns":
         _check_kernel(options)
@@ -93,7 +96,7 @@ def run_lab_matrix(arguments: MatrixArguments, *, as_json: bool) -> int:
     if arguments.markdown is not None:
         from ice_punch.lab.drawing import matrix_markdown
 
-        _write(arguments.markdown, matrix_markdown(done))
+        _write(arguments.markdown, before + matrix_markdown(done) + after)
     if arguments.html is not None:
         from ice_punch.lab.page import matrix_page
 
@@ -331,6 +334,21 @@ def _check_writable(path: str | None) -> None:
             pass
     except OSError as error:
         raise InvalidConfiguration(f"{path} can not be written: {error.strerror}") from None
+
+
+def _around_the_table(path: str | None) -> tuple[str, str]:
+    """What a page has before and after its table, markers included; nothing where it has none."""
+    if path is None or not Path(path).is_file():
+        return "", ""
+    begin, end = MARKERS
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    before, begins, rest = text.partition(begin)
+    _, ends, after = rest.partition(end)
+    if begins and ends:
+        return before + begins, ends + after
+    if begins or end in text:
+        raise InvalidConfiguration(f"{path} has one of {begin.strip()} and {end} and not the other")
+    return "", ""
 
 
 def _write(path: str, text: str) -> None:
