@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect
+import json
 import re
 from typing import Any
 
@@ -12,15 +14,18 @@ import typer
 from docs_pages import ROOT
 
 import ice_punch
-from ice_punch import errors
+from ice_punch import errors, lab
 from ice_punch.cli import app as cli
 from ice_punch.ice import IceState
+from ice_punch.lab.probe import ProbedBehaviour
 from ice_punch.peer import Listener
 from ice_punch.report import PairReport, Report, ServerReport
 from support.commands import Command
 from support.loopback import LOOPBACK
 
 CLI = (ROOT / "docs" / "reference" / "cli.md").read_text()
+LABORATORY = (ROOT / "docs" / "reference" / "laboratory.md").read_text()
+LINKS = (ROOT / "docs" / "explanation" / "nat-laboratory.md").read_text()
 PYTHON = (ROOT / "docs" / "reference" / "python.md").read_text()
 
 
@@ -38,17 +43,30 @@ def _first_cells(text: str) -> str:
 
 # -- commands ---------------------------------------------------------------------------------
 
-COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+
+def _commands(group: Any, within: str = "") -> dict[str, Any]:
+    """By their full names, those of groups among them: ``lab run``."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        full = f"{within}{name}"
+        found |= _commands(command, f"{full} ") if hasattr(command, "commands") else {full: command}
+    return found
+
+
+COMMANDS = _commands(typer.main.get_command(cli.app))
+LABS = [name for name in COMMANDS if name.startswith("lab ")]
 SHARED = "## Switches of listen and connect"
 
 
 def _switches(command: Any) -> set[str]:
     options = [p for p in command.params if p.param_type_name == "option"]
-    return {name for option in options for name in option.opts} - {"--help", "-h"}
+    names = (name for option in options for name in (*option.opts, *option.secondary_opts))
+    return {*names} - {"--help", "-h"}
 
 
 def test_every_command_is_described_and_no_other() -> None:
-    described = re.findall(r"^\| \[`ice-punch (\w+)`\]", CLI, re.MULTILINE)
+    described = re.findall(r"^\| \[`ice-punch ([\w ]+)`\]", CLI, re.MULTILINE)
+    assert {"serve", "lab matrix"} <= set(described)
     assert set(described) == set(COMMANDS)
     assert len(described) == len(COMMANDS)
 
@@ -70,6 +88,14 @@ def test_defaults_are_those_of_the_commands() -> None:
     assert {k: str(v) for k, v in defaults.items() if k != "--timeout"}.items() <= table.items()
     params = {o: p.default for c in ("serve", "listen") for p in COMMANDS[c].params for o in p.opts}
     assert {name: params[name] for name in defaults} == defaults
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_defaults_of_the_laboratory_are_those_of_its_commands(name: str) -> None:
+    table = dict(re.findall(r"^\| `(--[\w-]+)[^|]*\| ([^|]*)\|", _section(CLI, f"## {name}"), re.M))
+    for option in (p for p in COMMANDS[name].params if p.param_type_name == "option"):
+        if option.default is not None and not isinstance(option.default, bool):
+            assert table[option.opts[0]].strip() == f"`{option.default}`"
 
 
 def test_environment_variables_are_those_of_the_code() -> None:
@@ -133,6 +159,25 @@ def test_the_results_of_stun_are_as_described() -> None:
     behaviours = inspect.signature(MappingVerdict).parameters
     assert "behaviour" in behaviours
     assert {"ip_version", "mapping", "varies", "exact", "reason"} <= events["verdict"]
+
+
+def _told(capfd: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    assert cli.run(["lab", *arguments, "--json"]) == 0
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def test_the_results_of_the_laboratory_are_as_described(capfd: pytest.CaptureFixture[str]) -> None:
+    described = {
+        name: set(re.findall(r"`(\w+)`", _first_cells(_section(CLI, f"## {name}"))))
+        for name in LABS
+    }
+    (cell,) = _told(capfd, "matrix", "--nat", "EIM/APDF", "--seeds", "1")
+    assert set(cell) == described["lab matrix"]
+    (result,) = _told(capfd, "run", "port-restricted")
+    assert {*result, *result["a"]} == described["lab run"]
+    assert set(result["a"]) == set(result["b"])
+    for scenario in _told(capfd, "list"):
+        assert set(scenario) == described["lab list"]
 
 
 # -- Python -----------------------------------------------------------------------------------
@@ -218,3 +263,85 @@ def test_every_error_is_in_the_table_with_its_bases() -> None:
 def test_states_are_those_of_the_agent() -> None:
     line = next(line for line in PYTHON.splitlines() if line.startswith("| `state: IceState`"))
     assert set(re.findall(r"`(\w+)`", line)) == {state.value for state in IceState}
+
+
+# -- the laboratory ---------------------------------------------------------------------------
+
+
+def test_every_name_of_the_laboratory_is_described() -> None:
+    for name in lab.__all__:
+        assert re.search(rf"^##+ {name}$|`{name}\b", LABORATORY, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    ("heading", "described"),
+    [
+        ("## Scenario", lab.Scenario),
+        ("### PeerSetup", lab.PeerSetup),
+        ("### Happening", lab.Happening),
+        ("## NatBehaviour", lab.NatBehaviour),
+        ("### LinkProfile", lab.LinkProfile),
+        ("### GilbertElliott", lab.GilbertElliott),
+        ("## Outcome", lab.Outcome),
+        ("### SideOutcome", lab.SideOutcome),
+        ("### MatrixOptions", lab.MatrixOptions),
+        ("### Matrix", lab.Matrix),
+        ("### Cell", lab.Cell),
+        ("## probe", ProbedBehaviour),
+    ],
+)
+def test_classes_of_the_laboratory_are_described_with_their_defaults(
+    heading: str, described: Any
+) -> None:
+    text = _section(LABORATORY, heading).partition("\n### ")[0].partition("\n| of |")[0]
+    fields = {field.name: field for field in dataclasses.fields(described)}
+    names = set(re.findall(r"`(\w+)(?=[:`(])", _first_cells(text)))
+    computed = {name for name in vars(described) if not name.startswith("_")} - fields.keys()
+    assert fields.keys() <= names <= fields.keys() | computed
+    known = {name: getattr(lab, name) for name in lab.__all__}
+    for line in text.splitlines():
+        cells = re.split(r"(?<!\\) \| ", line)
+        if line.startswith("| `") and re.fullmatch(r"`[^`]*`", cells[1]):
+            for name in re.findall(r"`(\w+):", cells[0]):
+                default = fields[name].default
+                if default is dataclasses.MISSING:
+                    default = fields[name].default_factory()  # type: ignore[misc]
+                assert eval(cells[1].strip("`"), known) == default, line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        word
+        for word in (getattr(lab, name) for name in lab.__all__)
+        if isinstance(word, enum.EnumMeta) and word is not lab.NatKind
+    ],
+)
+def test_words_of_the_laboratory_are_those_of_the_code(words: Any) -> None:
+    (row,) = re.findall(rf"^\| [^|]*`{words.__name__}`[^|]* \|(.*)$", LABORATORY, re.MULTILINE)
+    assert re.findall(r"`([A-Z]\w+)`", row) == [word.name for word in words]
+
+
+def test_kinds_of_nats_are_what_they_are_called() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", _section(LABORATORY, "### NatKind"), re.M)
+    shorts = {k.name: k.behaviour.short if k.behaviour else "" for k in lab.NatKind}
+    assert dict(rows) == shorts
+
+
+def test_links_with_a_name_are_as_described() -> None:
+    rows = {
+        name: [cell.strip() for cell in cells.split("|")]
+        for name, cells in re.findall(r"^\| `(\w+)` \|(.*)\|$", _section(LINKS, "## Links"), re.M)
+    }
+    assert list(rows) == list(lab.PRESETS)
+    for name, link in lab.PRESETS.items():
+        up, down = link.up, link.down
+        told = [
+            f"{(up.delay + down.delay) * 1000:g} ms",
+            f"{(up.jitter + down.jitter) * 1000:g} ms" if up.jitter else "",
+            " / ".join(dict.fromkeys(f"{d.mean_loss * 100:g} %" for d in (up, down)))
+            if up.mean_loss
+            else "",
+            " / ".join(dict.fromkeys(f"{d.rate / 1e6:g}" for d in (up, down) if d.rate)),
+        ]
+        assert rows[name][:4] == told, name
