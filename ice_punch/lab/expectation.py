@@ -42,16 +42,18 @@ def _by_port(nat: NatBehaviour) -> bool:
 
 
 def budget(a: NatBehaviour, b: NatBehaviour, r: float, s: float) -> float:
-    """Seconds, from the first start, in which both sides have a valid pair if nothing is lost.
+    """Seconds, from the first start, in which both sides have a valid pair if nothing is lost;
+    ``s`` is negative where ``b`` is the first.
 
     The later side's check needs half a round trip to reach the other, which then checks itself.
     Where one NAT maps by address and the other by port, the latter's final port only exists once
-    it has learnt the former's, which takes half a round trip more. A relay takes one more round
-    trip to it; the relay is half way.
+    it has learnt the former's: half a round trip more, unless the former started early enough.
+    A relay takes one more round trip to it; the relay is half way.
     """
+    first = a if s >= 0 else b
     s = abs(s)
     if expected(a, b) is Verdict.RELAYED:
         return s + 1.5 * r + r / 2 + SLOTS
-    mappings = {a.mapping, b.mapping}
-    chased = _INDEPENDENT not in mappings and _BY_PORT in mappings
-    return s + (2 if chased else 1.5) * r + SLOTS
+    if {a.mapping, b.mapping} == {Mapping.ADDRESS_DEPENDENT, _BY_PORT}:
+        return (s + 2 * r if first.mapping is _BY_PORT else max(2 * r, s + 1.5 * r)) + SLOTS
+    return s + 1.5 * r + SLOTS

@@ -205,7 +205,7 @@ def test_what_the_kernel_can_not_do_is_said_before_anything_runs(
 
 def test_ctrl_c_ends_a_matrix_with_all_its_processes() -> None:
     with subprocess.Popen(
-        [*PUNCH, "lab", "matrix", "--seeds", "5000", "--time-limit", "3600s"],
+        [*PUNCH, "lab", "matrix", "--seeds", "1000", "--time-limit", "3600s"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,

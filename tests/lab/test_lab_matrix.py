@@ -122,7 +122,8 @@ def test_the_laboratory_expects_what_the_oracle_finds() -> None:
             least = max(nat_oracle.valid_times(on_paper(a), on_paper(b), R, s))
             if direct:
                 assert least <= budget(a, b, R, s) - SLOTS + 1e-9
-                assert budget(a, b, R, -s) == budget(a, b, R, s)
+                assert budget(a, b, R, s) == budget(b, a, R, -s)
+                assert budget(a, b, R, s) <= max(least, s + 1.5 * R) + SLOTS + 1e-9
 
 
 def test_every_cell_has_the_timeline_of_its_slowest_seed(matrix: Matrix) -> None:
