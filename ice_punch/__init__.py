@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from ice_punch.version import __version__
 
 _HOME = {
+    "Cause": "ice_punch.diagnosis",
     "Channel": "ice_punch.channel",
     "ChannelStats": "ice_punch.channel",
+    "Diagnosis": "ice_punch.diagnosis",
     "GatheringOptions": "ice_punch.net.gatherer",
     "IceConnection": "ice_punch.connection",
     "IceServer": "ice_punch.net.ice_server",
@@ -23,6 +25,7 @@ _HOME = {
     "RecordingFiles": "ice_punch.net.recording_file",
     "Replay": "ice_punch.recording",
     "connect": "ice_punch.peer",
+    "diagnose": "ice_punch.diagnosis",
     "listen": "ice_punch.peer",
     "replay": "ice_punch.recording",
     **dict.fromkeys(
@@ -59,6 +62,7 @@ _HOME = {
 if TYPE_CHECKING:
     from ice_punch.channel import Channel, ChannelStats
     from ice_punch.connection import IceConnection
+    from ice_punch.diagnosis import Cause, Diagnosis, diagnose
     from ice_punch.errors import (
         AuthenticationRejected,
         ChannelClosed,
@@ -94,12 +98,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthenticationRejected",
+    "Cause",
     "Channel",
     "ChannelClosed",
     "ChannelStats",
     "ConsentLost",
     "DatagramRefused",
     "DatagramTooLarge",
+    "Diagnosis",
     "FingerprintMismatch",
     "GatheringFailed",
     "GatheringOptions",
@@ -129,6 +135,7 @@ __all__ = [
     "WrongSecret",
     "__version__",
     "connect",
+    "diagnose",
     "listen",
     "replay",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ice_punch.connection import ConnectionEvent, IceConnection
+from ice_punch.diagnosis import Diagnosis
 from ice_punch.dtls import (
     DatagramReceived,
     DtlsCounters,
@@ -177,6 +178,11 @@ class Channel:
     def report(self) -> Report:
         """Candidates, pairs, servers and what was noticed."""
         return self.connection.report()
+
+    @property
+    def why_relayed(self) -> Diagnosis | None:
+        """Why the path goes through a relay, as far as is known by now; None when it does not."""
+        return self.connection.why_relayed
 
     # -- datagrams ----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ice_punch.datagram import RandomSource
+from ice_punch.diagnosis import Diagnosis, why_relayed
 from ice_punch.driver import AgentDriver, common_pacer
 from ice_punch.errors import (
     ChannelClosed,
@@ -67,11 +68,6 @@ EVENT_QUEUE = 1024
 """Events held for each iterator; past that the oldest go."""
 
 ConnectionEvent = StateChanged | LocalCandidateFound | SelectedPairChanged
-_FAILURES: dict[FailureCause | None, type[IcePunchError]] = {
-    FailureCause.NO_ROUTE: NoRoute,
-    FailureCause.PEER_SILENT: PeerSilent,
-    FailureCause.CONSENT_LOST: ConsentLost,
-}
 
 
 @dataclass(slots=True)
@@ -357,8 +353,17 @@ class IceConnection:
 
     def report(self) -> Report:
         """Everything known about the session: candidates, pairs, servers, and what was noticed."""
-        report = self._agent.report()
-        return replace(report, servers=report.servers + tuple(self._driver.gatherer.reports))
+        return self._driver.gatherer.report()
+
+    @property
+    def why_relayed(self) -> Diagnosis | None:
+        """Why the path goes through a relay, as far as is known by now; None when it does not."""
+        pair = self._agent.data_pair()
+        return why_relayed(self.report()) if pair is not None and pair.relayed else None
+
+    def note_tcp(self, host: str) -> None:
+        """A host is known to answer over TCP: if it does not over UDP, that tells something."""
+        self._driver.gatherer.note_tcp(host)
 
     def events(self) -> AsyncIterator[ConnectionEvent]:
         """State changes with their reasons, local candidates, and the selected pair, from this call
@@ -435,7 +440,13 @@ class IceConnection:
         if event.state in (IceState.COMPLETED, IceState.FAILED):
             self._driver.gatherer.queries_changed()
         if event.state is IceState.FAILED:
-            self._fail(_FAILURES[event.cause](_sentence(event, self.report()), self.report()))
+            self._fail(self._failed(event))
+
+    def _failed(self, event: StateChanged) -> IcePunchError:
+        if event.cause is FailureCause.CONSENT_LOST:
+            return ConsentLost(event.reason, self.report())
+        silent = event.cause is FailureCause.PEER_SILENT
+        return (PeerSilent if silent else NoRoute).explained(self.report())
 
     def _publish(self, event: ConnectionEvent) -> None:
         for queue in self._subscribers:
@@ -451,7 +462,7 @@ class IceConnection:
     def note_failure(self, error: IcePunchError) -> None:
         """What the user is told, for whoever reads the recording."""
         if self._recording is not None:
-            self._recording.note_failure(error)
+            self._recording.note_failure(error, self._driver.gatherer.reports)
 
     def _fail(self, error: IcePunchError) -> None:
         self.note_failure(error)
@@ -535,13 +546,3 @@ async def _events_of(
 ) -> AsyncIterator[ConnectionEvent]:
     while (event := await queue.get()) is not None:
         yield event
-
-
-def _sentence(event: StateChanged, report: Report) -> str:
-    """The failure in one sentence, with what was noticed about the NATs and servers."""
-    notes = report.remarks()
-    if event.cause is FailureCause.NO_ROUTE and not any(
-        "relay" in line for line in report.local_candidates + report.remote_candidates
-    ):
-        notes.append("no relay was available; add a TURN server")
-    return "; ".join([event.reason, *notes])

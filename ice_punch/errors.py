@@ -1,16 +1,34 @@
-"""Every exception this package raises to its users. Each is one sentence, most carry a report."""
+"""Every exception this package raises to its users. Each is one line, most carry a report."""
 
 from __future__ import annotations
 
+from typing import Self
+
+from ice_punch.diagnosis import Diagnosis, diagnose
 from ice_punch.report import Report
 
 
 class IcePunchError(Exception):
     """Base of all errors below."""
 
-    def __init__(self, message: str, report: Report | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        report: Report | None = None,
+        *,
+        diagnosis: Diagnosis | None = None,
+    ) -> None:
         super().__init__(message)
         self.report = report
+        self.diagnosis = diagnosis
+        """What the report comes to, where that is why. The message says it too."""
+
+    @classmethod
+    def explained(cls, report: Report, what: str = "") -> Self:
+        """With the diagnosis of ``report`` as its message, after ``what`` happened."""
+        diagnosis = diagnose(report)
+        message = f"{what}: {diagnosis}" if what else str(diagnosis)
+        return cls(message, report, diagnosis=diagnosis)
 
 
 class InvalidConfiguration(IcePunchError, ValueError):
@@ -45,9 +63,14 @@ class ServerUnreachable(IcePunchError):
     """A STUN or TURN server can not be reached: no address, no answer, or a refused connection."""
 
     def __init__(
-        self, message: str, report: Report | None = None, *, outcome: str = "unreachable"
+        self,
+        message: str,
+        report: Report | None = None,
+        *,
+        diagnosis: Diagnosis | None = None,
+        outcome: str = "unreachable",
     ) -> None:
-        super().__init__(message, report)
+        super().__init__(message, report, diagnosis=diagnosis)
         self.outcome = outcome
         """As in ``ServerReport``: ``unreachable``, ``silent`` or ``unresolved``."""
 

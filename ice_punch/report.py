@@ -14,6 +14,28 @@ class ServerReport:
     """``ok``, ``pending``, ``silent``, ``unreachable``, ``unresolved``, ``rejected`` or
     ``denied``."""
     detail: str = ""
+    purpose: str = ""
+    """What it was asked for: ``address``, the one it sees (RFC 8445 section 5.1.1.2), or
+    ``relay``."""
+    base: str = ""
+    """The address of ours that it was asked from; empty for relays."""
+    mapped: str = ""
+    """The address that it saw instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideReport:
+    """What is known of one side's network."""
+
+    ip_versions: tuple[int, ...] = ()
+    """4, 6 or both: of its candidates but the relayed ones."""
+    public_ip_versions: tuple[int, ...] = ()
+    """Those with an address on the internet that was told: its own, or the one a server saw."""
+    relay_ip_versions: tuple[int, ...] = ()
+    """Of its relayed candidates."""
+    mapping_varies: bool | None = None
+    """Whether its NAT gives a new port for every destination (RFC 4787 section 4.1); None: not
+    known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +56,40 @@ class PairReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Why the peer gave up, from this side's view."""
+
+    cause: str
+    """A ``Cause``."""
+    side: str
+    """``here``, ``there`` or ``both``."""
+    detail: str = ""
+    """In the peer's words; about servers that it asked, for example."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """Everything known when a session ended or connected."""
+    """Everything known when a session ended or connected. ``diagnose`` reads it."""
 
     local_candidates: tuple[str, ...] = ()
     remote_candidates: tuple[str, ...] = ()
     pairs: tuple[PairReport, ...] = ()
     servers: tuple[ServerReport, ...] = ()
     notes: tuple[str, ...] = field(default=())
-
-    def remarks(self) -> list[str]:
-        """What may have stood in the way, as half sentences for people."""
-        return [
-            *self.notes,
-            *(
-                f"{server.uri} is {server.outcome}"
-                + (f" ({server.detail})" if server.detail else "")
-                for server in self.servers
-                if server.outcome not in ("ok", "pending")
-            ),
-        ]
+    local: SideReport = SideReport()
+    remote: SideReport = SideReport()
+    peer_heard: bool = False
+    """Whether the peer has authenticated itself on any pair."""
+    peer_told_all: bool = False
+    """Whether the peer has said that no more candidates come."""
+    same_nat: bool = False
+    """Whether both sides have the same address on the internet."""
+    udp_works: bool | None = None
+    """Whether anything came over UDP from beyond the local network; None: too early to tell."""
+    tcp_hosts: tuple[str, ...] = ()
+    """Hosts that answered over TCP: of signaling, of TURN servers."""
+    direct_only: bool = False
+    relay_only: bool = False
+    nothing_gathered: str = ""
+    """Why there is no candidate of this side's, where there is none."""
+    told: Told | None = None

@@ -55,7 +55,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         output.error("UsageError", f"{message} (see {where} --help)")
         return int(error.exit_code)
     except IcePunchError as error:
-        output.error(type(error).__name__, str(error), error.report)
+        output.error(type(error).__name__, str(error), error.report, error.diagnosis)
         wrong = isinstance(error, InvalidConfiguration) and not isinstance(error, _NOT_USAGE)
         return USAGE if wrong else FAILED
     except typer.Abort:

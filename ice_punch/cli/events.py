@@ -9,6 +9,7 @@ from ice_punch.datagram import format_address
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel
+    from ice_punch.diagnosis import Diagnosis
     from ice_punch.ice import Candidate
     from ice_punch.path import Path
     from ice_punch.peer import PeerEvent
@@ -76,6 +77,7 @@ def connected(channel: Channel) -> Event:
     return {
         "event": "connected",
         "path": _path(channel.path),
+        "why_relayed": _diagnosis(channel.why_relayed),
         "dtls": None if encryption is None else dataclasses.asdict(encryption),
         "timings": {
             "signaling_ms": _ms(timings.signaling),
@@ -94,8 +96,15 @@ def closed(reason: str, channel: Channel) -> Event:
     return {"event": "closed", "reason": reason, "stats": stats}
 
 
-def error(name: str, message: str, report: Report | None) -> Event:
-    told: Event = {"event": "error", "error": name, "message": message}
+def error(
+    name: str, message: str, report: Report | None, diagnosis: Diagnosis | None = None
+) -> Event:
+    told: Event = {
+        "event": "error",
+        "error": name,
+        "message": message,
+        "diagnosis": _diagnosis(diagnosis),
+    }
     if report is not None:
         told |= _reported(report)
     return told
@@ -147,11 +156,27 @@ def _path(path: Path | None) -> Event | None:
     }
 
 
+def _diagnosis(diagnosis: Diagnosis | None) -> Event | None:
+    if diagnosis is None:
+        return None
+    return {
+        "cause": diagnosis.cause.value,
+        "side": diagnosis.side.value,
+        "sentence": diagnosis.sentence,
+        "advice": diagnosis.advice,
+        "also": [{"cause": cause.value, "side": side.value} for cause, side in diagnosis.also],
+    }
+
+
 def _reported(report: Report) -> Event:
     return {
         "pairs": [_pair(pair) for pair in report.pairs],
         "servers": [dataclasses.asdict(server) for server in report.servers],
         "notes": list(report.notes),
+        "local": dataclasses.asdict(report.local),
+        "remote": dataclasses.asdict(report.remote),
+        "peer_heard": report.peer_heard,
+        "udp_works": report.udp_works,
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel
+    from ice_punch.diagnosis import Diagnosis
     from ice_punch.peer import PeerEvent
     from ice_punch.report import Report
 
@@ -42,7 +43,13 @@ class Output(Protocol):
 
     def warning(self, message: str) -> None: ...
 
-    def error(self, name: str, message: str, report: Report | None = None) -> None:
+    def error(
+        self,
+        name: str,
+        message: str,
+        report: Report | None = None,
+        diagnosis: Diagnosis | None = None,
+    ) -> None:
         """What ends the command."""
 
     def event(self, name: str, **fields: Any) -> None:
@@ -77,6 +84,9 @@ class TextOutput:
         path = channel.path
         encryption = "not encrypted" if channel.encryption is None else channel.encryption.version
         write_line(f"connected: {'path unknown' if path is None else path} {encryption}")
+        why = channel.why_relayed
+        if why is not None:
+            write_line(f"relayed because {one_line(str(why))}")
 
     def closed(self, reason: str, channel: Channel, *, by_peer: bool) -> None:
         if by_peer or self._verbose:
@@ -85,7 +95,13 @@ class TextOutput:
     def warning(self, message: str) -> None:
         write_line(f"warning: {one_line(message)}")
 
-    def error(self, name: str, message: str, report: Report | None = None) -> None:
+    def error(
+        self,
+        name: str,
+        message: str,
+        report: Report | None = None,
+        diagnosis: Diagnosis | None = None,
+    ) -> None:
         write_line(f"ice-punch: {one_line(message)}")
 
     def event(self, name: str, **fields: Any) -> None:
@@ -116,10 +132,16 @@ class JsonOutput:
     def warning(self, message: str) -> None:
         self.event("warning", message=message)
 
-    def error(self, name: str, message: str, report: Report | None = None) -> None:
+    def error(
+        self,
+        name: str,
+        message: str,
+        report: Report | None = None,
+        diagnosis: Diagnosis | None = None,
+    ) -> None:
         from ice_punch.cli import events
 
-        self._write(events.error(name, message, report))
+        self._write(events.error(name, message, report, diagnosis))
 
     def event(self, name: str, **fields: Any) -> None:
         self._write({"event": name, **fields})

@@ -53,7 +53,8 @@ async def _accept_one(
             try:
                 channel = await listener.accept()
             except PeerSilent as error:
-                output.warning(f"{error}; waiting for another")
+                why = error if error.diagnosis is None else error.diagnosis.sentence
+                output.warning(f"{why}; waiting for another")
                 continue
             return await _carry(channel, arguments.pipe, output)
 

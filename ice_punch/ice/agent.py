@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ice_punch.datagram import Address, RandomSource, Transmit
+from ice_punch.ice import facts
 from ice_punch.ice.binding import Credentials
 from ice_punch.ice.candidate import Candidate, CandidateType
 from ice_punch.ice.check_list import CheckList
@@ -150,17 +151,27 @@ class Agent:
     def report(self) -> Report:
         """Everything known about the session, for people."""
         session = self._session
+        local = facts.local_side(session, self._queries)
+        remote = facts.remote_side(session)
         notes = []
-        if self._queries.mapping_varies():
+        if local.mapping_varies:
             notes.append("this side's NAT gives a new port for every destination")
-        if session.remote.mapping_varies():
+        if remote.mapping_varies:
             notes.append("the peer's NAT gives a new port for every destination")
+        servers = (*self._server_reports, *self._queries.unanswered())
         return Report(
             local_candidates=tuple(map(str, session.local.all)),
             remote_candidates=tuple(map(str, session.remote.all)),
             pairs=tuple(pair.report() for pair in session.check_list),
-            servers=(*self._server_reports, *self._queries.unanswered()),
+            servers=servers,
             notes=tuple(notes),
+            local=local,
+            remote=remote,
+            peer_heard=session.peer_heard,
+            peer_told_all=session.remote_ended,
+            same_nat=facts.same_nat(session),
+            udp_works=facts.udp_works(session, self._queries),
+            direct_only=session.config.direct_only,
         )
 
     # -- candidates ---------------------------------------------------------------------------
@@ -448,7 +459,7 @@ class Agent:
     def _report_query(self, query: ServerQuery, outcome: str, detail: str) -> None:
         if query.reported:
             return
-        query.reported = True
-        report = ServerReport(uri=query.server, outcome=outcome, detail=detail)
+        query.reported, query.ended = True, outcome
+        report = query.report(detail)
         self._server_reports.append(report)
         self._session.events.append(ServerQueryEnded(query.base, report))

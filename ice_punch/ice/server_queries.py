@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from ice_punch.datagram import Address, RandomSource, Transmit
+from ice_punch.datagram import Address, RandomSource, Transmit, format_address
 from ice_punch.ice.candidate import is_mapping_of
 from ice_punch.report import ServerReport
 from ice_punch.stun import (
     SOFTWARE,
     ClientTransaction,
+    FailureReason,
     Message,
     MessageClass,
     Method,
@@ -22,6 +23,7 @@ from ice_punch.stun import (
 KEEPALIVE_INTERVAL = 15.0
 """Seconds. RFC 8445 sections 5.1.1.4 and 11: Tr, never less."""
 MAX_QUERIES = 64
+_ANSWERED = (FailureReason.ERROR_RESPONSE, FailureReason.INVALID_RESPONSE)
 
 
 @dataclass(slots=True)
@@ -36,6 +38,31 @@ class ServerQuery:
     mapped: Address | None = None
     keep_alive_at: float | None = None
     reported: bool = False
+    answered: bool = False
+    """Whether anything came from the server, of use or not."""
+    ended: str = ""
+    """How it ended for the first time, as in ``ServerReport``."""
+
+    @property
+    def outcome(self) -> str:
+        """As in ``ServerReport``: of one that is out ``silent`` once it was sent three times."""
+        sends = 0 if self.transaction is None else self.transaction.sends
+        return self.ended or ("silent" if sends >= 3 else "pending")
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether the server was given time enough to answer, and did not."""
+        return not self.answered and self.outcome not in ("ok", "pending")
+
+    def report(self, detail: str = "") -> ServerReport:
+        return ServerReport(
+            uri=self.server,
+            outcome=self.outcome,
+            detail=detail,
+            purpose="address",
+            base=format_address(self.base),
+            mapped="" if self.mapped is None else format_address(self.mapped),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +110,12 @@ class ServerQueries:
         return any(not query.reported for query in self.all)
 
     def unanswered(self) -> list[ServerReport]:
-        """The queries that are still out: ``silent`` once asked three times, else ``pending``."""
+        """The queries that are still out, or were when ICE was done: ``silent`` once asked three
+        times, else ``pending``."""
         return [
-            ServerReport(query.server, "silent" if query.transaction.sends >= 3 else "pending")
+            query.report()
             for query in self.all
-            if not query.reported and query.transaction is not None
+            if not query.ended and query.transaction is not None
         ]
 
     def mapping_varies(self) -> bool:
@@ -145,11 +173,13 @@ class ServerQueries:
         mapped: Address | None = None
         reason = "unexpected answer"
         if isinstance(event, TransactionSucceeded):
+            query.answered = True
             mapped = mapped_address(event.response)
             if mapped is None or not is_mapping_of(query.base, mapped):
                 mapped, reason = None, "the answer has no usable mapped address"
         elif isinstance(event, TransactionFailed):
             reason = str(event.reason)
+            query.answered |= event.reason in _ANSWERED
         if mapped is None and query.mapped is None:
             return QueryFailed(query, reason)
         # One keepalive without an answer says little: the next one is due all the same.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ice_punch.datagram import Address
@@ -29,7 +29,7 @@ from ice_punch.net.interfaces import (
     only_interface,
 )
 from ice_punch.net.udp import UdpSocket
-from ice_punch.report import ServerReport
+from ice_punch.report import Report, ServerReport
 
 if TYPE_CHECKING:
     from ice_punch.net.relay import Relay
@@ -88,6 +88,8 @@ class Gatherer:
         """By base."""
         self.reports: list[ServerReport] = []
         """What came of names and relays; the agent reports its own queries."""
+        self._nothing_gathered = ""
+        self._tcp_hosts: set[str] = set()
         self._agent = agent
         self._options = options
         self._on_datagram = on_datagram
@@ -129,29 +131,50 @@ class Gatherer:
         """Name the servers whose name or relay was still awaited at the end."""
         told = {report.uri for report in self.reports}
         for server in self._under_way:
-            if server.uri not in told:
-                why = f"no answer within {self._options.timeout:g} s"
-                self.reports.append(ServerReport(server.uri, "silent", why))
+            within = f"within {self._options.timeout:g} s"
+            if server.uri in told:
+                continue
+            if server.is_relay:
+                self._report(server, "silent", f"{server.uri} did not answer {within}", "relay")
+            else:
+                why = f"the name {server.host} was not resolved {within}"
+                self._report(server, "unresolved", why, "address")
+
+    def _report(self, server: IceServer, outcome: str, detail: str, purpose: str) -> None:
+        self.reports.append(ServerReport(server.uri, outcome, detail, purpose))
+
+    def note_tcp(self, host: str) -> None:
+        """A host answered over TCP: if it does not over UDP, that tells something."""
+        self._tcp_hosts.add(host)
+
+    def report(self) -> Report:
+        """The agent's, and what became of names and relays."""
+        report = self._agent.report()
+        over_udp = any(relay.server.transport == "udp" for relay in self._relays.open)
+        return replace(
+            report,
+            servers=report.servers + tuple(self.reports),
+            udp_works=True if over_udp else report.udp_works,
+            tcp_hosts=tuple(sorted(self._tcp_hosts)),
+            direct_only=self._options.direct_only,
+            relay_only=self._options.relay_only,
+            nothing_gathered=self._nothing_gathered,
+        )
 
     def queries_changed(self) -> None:
         """The agent told that a server query ended."""
         self._queries_over.set()
 
     def _nothing(self, addresses: list[InterfaceAddress]) -> IcePunchError:
-        report = self._agent.report()
+        where = f" on {self._options.interface}" if self._options.interface else ""
+        if not self._options.relay_only:
+            what = "no socket could be opened" if addresses else "no usable address was found"
+            self._nothing_gathered = f"{what}{where}"
+        report = self.report()
         for error in self._relays.errors:
             if isinstance(error, AuthenticationRejected | RelayDenied):
-                error.report = report
-                return error
-        if self._options.relay_only:
-            detail = "; ".join(f"{r.uri}: {r.detail or r.outcome}" for r in self.reports)
-            why = f"no relay could be had ({detail or 'no TURN server was given'})"
-            return GatheringFailed(why, report)
-        where = f" on {self._options.interface}" if self._options.interface else ""
-        why = (
-            "no usable network address was found" if not addresses else "no socket could be opened"
-        )
-        return GatheringFailed(f"{why}{where}", report)
+                return type(error).explained(report)
+        return GatheringFailed.explained(report)
 
     def _open_sockets(self, addresses: list[InterfaceAddress]) -> None:
         preferences = interleaved_local_preferences(a.ip for a in addresses)
@@ -184,14 +207,14 @@ class Gatherer:
         self._on_change()
 
     async def _use(self, server: IceServer) -> None:
-        relays = server.scheme in ("turn", "turns") and not self._options.direct_only
+        relays = server.is_relay and not self._options.direct_only
         asks = server.transport == "udp" and server.scheme in ("stun", "turn")
         work = []
         if relays:
             work.append(self._open_relay(server))
         if not relays and not asks and server.scheme in ("stun", "stuns"):
-            why = "what a server sees of TCP or TLS tells nothing of UDP"
-            self.reports.append(ServerReport(server.uri, "unresolved", why))
+            why = f"what {server.uri} sees of TCP or TLS tells nothing of UDP"
+            self._report(server, "unresolved", why, "address")
         if asks and not self._options.relay_only:
             work.append(self._ask(server))
         self._under_way.append(server)
@@ -205,7 +228,7 @@ class Gatherer:
                 server.host, server.port, ipv4=self._options.ipv4, ipv6=self._options.ipv6
             )
         except IcePunchError as error:
-            self.reports.append(ServerReport(server.uri, "unresolved", str(error)))
+            self._report(server, "unresolved", str(error), "address")
             return
         for version in (4, 6):
             address = next((a for a in addresses if (":" in a[0]) == (version == 6)), None)
@@ -229,9 +252,7 @@ class Gatherer:
             relay = await Relay.open(
                 server,
                 on_datagram=self._on_datagram,
-                on_closed=lambda why: self.reports.append(
-                    ServerReport(server.uri, "unreachable", why)
-                ),
+                on_closed=lambda why: self._report(server, "unreachable", why, "relay"),
                 local_ip=self._relay_source(),
                 port_range=self._options.port_range,
                 ipv4=self._options.ipv4,
@@ -257,7 +278,9 @@ class Gatherer:
             self._on_icmp_error(base, peer) if peer is not None else None
         )
         self.paths[base] = relay
-        self.reports.append(ServerReport(server.uri, "ok"))
+        self._report(server, "ok", "", "relay")
+        if server.transport == "tcp":
+            self.note_tcp(server.host)
         transport = "tls" if server.scheme == "turns" else server.transport
         self._agent.add_relayed_candidate(
             relay.relayed_address,
@@ -288,7 +311,7 @@ class Gatherer:
 
     def _relay_failed(self, server: IceServer, outcome: str, error: IcePunchError) -> None:
         self._relays.errors.append(error)
-        self.reports.append(ServerReport(server.uri, outcome, str(error)))
+        self._report(server, outcome, str(error), "relay")
 
     async def close(self) -> None:
         """Close every socket and give every allocation back, within a second."""

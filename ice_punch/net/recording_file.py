@@ -144,10 +144,11 @@ class RecordingFile:
             self._note_interface(event.candidate.address)
         self._note_servers(servers)
 
-    def note_failure(self, error: IcePunchError) -> None:
-        """What the user is told, once."""
+    def note_failure(self, error: IcePunchError, servers: list[ServerReport]) -> None:
+        """What the user is told, once. It may name servers, which are noted before."""
         if self._failure is None:
             self._failure = error
+            self._note_servers(servers)
             self._recorder.write(FailureNote(type(error).__name__, str(error)))
 
     def end(self, servers: list[ServerReport]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 from ice_punch.channel import Channel
 from ice_punch.connection import IceConnection
+from ice_punch.diagnosis import Cause, Diagnosis, Side
 from ice_punch.dtls import Certificate, DtlsMachine, answer_setup, dtls_role
 from ice_punch.errors import (
     HandshakeFailed,
@@ -24,7 +27,7 @@ from ice_punch.ice import Candidate, IceState
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingChanged
 from ice_punch.peer.post import Candidates, Goodbye, Offer, Post
-from ice_punch.report import Report
+from ice_punch.report import Report, Told
 from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
 from signaling.errors import SealBroken, SignalingError
 from signaling.events import Unavailable
@@ -44,6 +47,7 @@ class Attempt:
         *,
         offerer: bool,
         ice_servers: tuple[IceServer, ...] = (),
+        signaling_host: str = "",
         began: float | None = None,
     ) -> None:
         self.post = post
@@ -58,6 +62,8 @@ class Attempt:
             receive_queue=options.receive_queue,
             record=options.record,
         )
+        if signaling_host:
+            self._connection.note_tcp(signaling_host)
         self._certificate = Certificate.generate() if options.encrypt else None
         self._tls_id = make_tls_id(random.SystemRandom()) if options.encrypt else None
         self._setup = Setup.ACTPASS  # RFC 8842 section 5.2
@@ -81,17 +87,18 @@ class Attempt:
         except TimeoutError:
             error = self._timed_out()
             self._connection.note_failure(error)
-            await self._abandon("reject", _first_clause(error))
+            await self._abandon("reject", _goodbye(error))
             raise error from None
         except SignalingError as error:
-            await self._abandon("bye", "")
+            await self._abandon("bye", Goodbye())
             raise SignalingFailed(str(error)) from error
         except IcePunchError as error:
             self._connection.note_failure(error)
-            await self._abandon("reject", self._refusal or _first_clause(error))
+            no = Goodbye(self._refusal) if self._refusal else _goodbye(error)
+            await self._abandon("reject", no)
             raise
         except BaseException:
-            await self._abandon("bye", "")
+            await self._abandon("bye", Goodbye())
             raise
 
     async def _run(self) -> Channel:
@@ -134,7 +141,7 @@ class Attempt:
             if self._connection.state is not IceState.FAILED:
                 raise
             # It was not silent in signaling: there is no way to it.
-            raise NoRoute(str(error), error.report) from None
+            raise NoRoute(str(error), error.report, diagnosis=error.diagnosis) from None
 
     async def _describe(self, kind: Kind) -> None:
         certificate = self._certificate
@@ -258,15 +265,21 @@ class Attempt:
             self.channel.peer_closed()
         else:
             shown = "".join(c if c.isprintable() else "?" for c in message.reason[:200])
-            why = f": {shown}" if shown else ""
             verb = "refused" if kind == "reject" else "gave up"
             report = self._connection.report()
-            self._fail(NoRoute(_with_remarks(f"the peer {verb}{why}", report), report))
+            told = _told(message, shown)
+            if told is not None:
+                error = NoRoute.explained(replace(report, told=told), "the peer gave up")
+            else:
+                why = f": {shown}" if shown else ""
+                error = NoRoute(f"the peer {verb}{why}", report)
+            self._fail(error)
 
     def peer_left(self) -> None:
         """The peer left the room. A channel that is open lives on without signaling."""
         if self.channel is None:
-            self._fail(PeerSilent("the peer left before a path was found"))
+            why = "the peer left before a path was found"
+            self._fail(nobody_there(why, self._connection.report()))
         elif not self._opened:
             self.channel.peer_closed("it left")
 
@@ -295,16 +308,16 @@ class Attempt:
     def _timed_out(self) -> IcePunchError:
         seconds = f"{self._options.timeout:g} s"
         if not self._remote.done():
-            return PeerSilent(f"the peer did not answer within {seconds}")
+            return nobody_there(f"the peer did not answer within {seconds}")
         if self.channel is not None:
             return HandshakeFailed(f"a path was found, but no DTLS handshake within {seconds}")
         report = self._connection.report()
-        return NoRoute(_with_remarks(f"no path to the peer was found in {seconds}", report), report)
+        return NoRoute.explained(report, f"no path to the peer was found in {seconds}")
 
     def _channel_closed(self) -> asyncio.Task[None] | None:
         self._stop_tasks()
         if self._opened and self._goodbye is None:
-            self._goodbye = asyncio.ensure_future(self._say_goodbye("bye", "closed"))
+            self._goodbye = asyncio.ensure_future(self._say_goodbye("bye", Goodbye("closed")))
         return self._goodbye
 
     async def said_goodbye(self) -> None:
@@ -312,16 +325,16 @@ class Attempt:
         if self._goodbye is not None:
             await asyncio.wait([self._goodbye])
 
-    async def _say_goodbye(self, kind: Kind, reason: str) -> None:
+    async def _say_goodbye(self, kind: Kind, message: Goodbye) -> None:
         with contextlib.suppress(SignalingError, TimeoutError):
             async with asyncio.timeout(0.5):
-                await self.post.send(kind, Goodbye(reason))
+                await self.post.send(kind, message)
 
-    async def _abandon(self, kind: Kind, reason: str) -> None:
+    async def _abandon(self, kind: Kind, message: Goodbye) -> None:
         """Free everything, even if whoever waits for it is cancelled once more."""
         self._stop_tasks()
         if self._goodbye is None:
-            self._goodbye = asyncio.ensure_future(self._say_goodbye(kind, reason))
+            self._goodbye = asyncio.ensure_future(self._say_goodbye(kind, message))
         await asyncio.shield(asyncio.ensure_future(self._free(self._goodbye)))
 
     async def _free(self, goodbye: asyncio.Task[None]) -> None:
@@ -336,10 +349,30 @@ class Attempt:
         self._tasks.clear()
 
 
-def _with_remarks(what: str, report: Report) -> str:
-    return "; ".join([what, *report.remarks()])
+def nobody_there(sentence: str, report: Report | None = None) -> PeerSilent:
+    """Signaling brought no answer of the peer's."""
+    diagnosis = Diagnosis(
+        Cause.NOBODY_THERE, Side.THERE, sentence, "see that the other side runs, with this link"
+    )
+    return PeerSilent(str(diagnosis), report, diagnosis=diagnosis)
 
 
-def _first_clause(error: IcePunchError) -> str:
-    """What the peer is told: the rest speaks of this side, as "this side"."""
-    return str(error).partition(";")[0]
+def _goodbye(error: IcePunchError) -> Goodbye:
+    """What the peer is told. It makes sentences of its own from the cause: in ours "this side" is
+    not its own."""
+    diagnosis = error.diagnosis
+    if diagnosis is None:
+        return Goodbye(str(error))
+    if diagnosis.cause is Cause.NOBODY_THERE:
+        return Goodbye("no answer came from this side in time")
+    names_sides = re.search(r"\b(this|here|the peer)\b", diagnosis.sentence)
+    reason = "" if names_sides else diagnosis.sentence
+    return Goodbye(reason, diagnosis.cause, diagnosis.side)
+
+
+def _told(message: Goodbye, reason: str) -> Told | None:
+    """The peer's diagnosis, seen from here. None for what no peer of this version says."""
+    try:
+        return Told(Cause(message.cause), Side(message.side).mirrored, reason)
+    except ValueError:
+        return None

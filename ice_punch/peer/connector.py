@@ -11,8 +11,8 @@ from types import TracebackType
 import msgspec
 
 from ice_punch.channel import Channel
-from ice_punch.errors import IcePunchError, PeerSilent, SignalingFailed
-from ice_punch.peer.attempt import Attempt
+from ice_punch.errors import IcePunchError, SignalingFailed
+from ice_punch.peer.attempt import Attempt, nobody_there
 from ice_punch.peer.meeting import Meta, offered_servers, parse_link, role_of
 from ice_punch.peer.options import PeerOptions, SignalingChanged
 from ice_punch.peer.post import Envelope, Post
@@ -103,7 +103,7 @@ class Connector:
             async with asyncio.timeout(self._options.timeout):
                 return await self._listener
         except TimeoutError:
-            raise PeerSilent(
+            raise nobody_there(
                 f"nobody listened on this link for {self._options.timeout:g} s"
             ) from None
 
@@ -118,6 +118,7 @@ class Connector:
             self._options,
             offerer=True,
             ice_servers=offered_servers(self._welcome.ice_servers),
+            signaling_host=self._link.server.host,
             began=began,
         )
         return await self._attempt.run()

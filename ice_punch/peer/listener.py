@@ -225,7 +225,13 @@ class Listener:
             self._answer_no(partial(post.send, "reject", no))
             return
         try:
-            attempt = Attempt(post, self._options, offerer=False, ice_servers=self._ice_servers)
+            attempt = Attempt(
+                post,
+                self._options,
+                offerer=False,
+                ice_servers=self._ice_servers,
+                signaling_host=self._link.server.host,
+            )
         except IcePunchError as error:
             self._offer_result(error)
             return

@@ -28,6 +28,10 @@ class Goodbye(msgspec.Struct, frozen=True):
     """Why a peer ends or refuses an attempt."""
 
     reason: str = ""
+    cause: str = ""
+    """A ``Cause``, where its diagnosis is the reason."""
+    side: str = ""
+    """A ``Side``, as the peer sees it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,13 @@ class Redaction:
         return server if self._pseudonyms is None else self._pseudonyms.server(server)
 
     def _server_report(self, report: ServerReport) -> ServerReport:
-        return ServerReport(self._server(report.uri), report.outcome, self._text(report.detail))
+        return replace(
+            report,
+            uri=self._server(report.uri),
+            detail=self._text(report.detail),
+            base=self._text(report.base),
+            mapped=self._text(report.mapped),
+        )
 
     # -- addresses ----------------------------------------------------------------------------
 
@@ -212,10 +218,16 @@ class Redaction:
         return replace(report, local=self._text(report.local), remote=self._text(report.remote))
 
     def _report(self, report: Report) -> Report:
-        return Report(
+        return replace(
+            report,
             local_candidates=tuple(map(self._text, report.local_candidates)),
             remote_candidates=tuple(map(self._text, report.remote_candidates)),
             pairs=tuple(map(self._pair_report, report.pairs)),
             servers=tuple(map(self._server_report, report.servers)),
             notes=tuple(map(self._text, report.notes)),
+            tcp_hosts=tuple(map(self._prose, report.tcp_hosts)),
+            nothing_gathered=self._prose(report.nothing_gathered),
+            told=None
+            if report.told is None
+            else replace(report.told, detail=self._prose(report.told.detail)),
         )

@@ -105,6 +105,9 @@ def test_events_for_programs(server: str) -> None:
             assert path["remote"].startswith("127.0.0.1:")
             assert path["local_type"] in ("host", "prflx")
             assert isinstance(path["rtt_ms"], float)
+            assert event["why_relayed"] is None
+            assert event["peer_heard"] is True
+            assert event["local"]["ip_versions"] == event["remote"]["ip_versions"] == [4]
             assert event["dtls"]["version"].startswith("DTLSv1.")
             assert event["dtls"]["cipher"]
             assert set(event["timings"]) == {
@@ -243,8 +246,18 @@ def test_a_relayed_path_says_so(server: str) -> None:
         with listen as listener:
             link = listener.event("listening")["link"]
             done = run("connect", link, *HERE, *relay, environment=environment, data=b"detour")
-            assert only_line(done.stderr).startswith("connected: relayed 127.0.0.1:")
+            connected_line, why = done.stderr.splitlines()
+            assert connected_line.startswith("connected: relayed 127.0.0.1:")
+            assert why == (
+                "relayed because this side was told to use nothing but relays; "
+                "a direct path needs it without --relay-only"
+            )
             assert listener.exit_code() == 0
             assert bytes(listener.output) == b"detour"
-            assert listener.event("connected")["path"]["kind"] == "relayed"
+            event = listener.event("connected")
+            assert event["path"]["kind"] == "relayed"
+            assert (event["why_relayed"]["cause"], event["why_relayed"]["side"]) == (
+                "relay-only",
+                "here",
+            )
             assert not any(password in str(event) for event in listener.events)

@@ -138,7 +138,10 @@ async def test_why_it_failed_is_noted(tmp_path: Path) -> None:
     again = replay(path)
     (failure,) = [x for x in again.recording.body if isinstance(x, told.FailureNote)]
     assert failure.error == "NoRoute"
-    assert failure.message.startswith("none of 0 candidate pairs works after 0.2 s")
+    assert failure.message == (
+        "the peer told no address that this side could reach; see what the other side says"
+    )
+    assert again.reason.startswith("none of 0 candidate pairs works after 0.2 s")
     assert again.state is IceState.FAILED
 
 
