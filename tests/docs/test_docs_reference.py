@@ -16,10 +16,11 @@ from docs_pages import ROOT
 import ice_punch
 from ice_punch import errors, lab
 from ice_punch.cli import app as cli
+from ice_punch.cli import events
 from ice_punch.ice import IceState
 from ice_punch.lab.probe import ProbedBehaviour
 from ice_punch.peer import Listener
-from ice_punch.report import PairReport, Report, ServerReport
+from ice_punch.report import PairReport, Report, ServerReport, SideReport
 from support.commands import Command
 from support.loopback import LOOPBACK
 
@@ -183,6 +184,22 @@ def test_the_results_of_the_laboratory_are_as_described(capfd: pytest.CaptureFix
 # -- Python -----------------------------------------------------------------------------------
 
 
+def test_every_cause_is_described_and_no_other() -> None:
+    page = (ROOT / "docs" / "howto" / "why-am-i-relayed.md").read_text()
+    causes = re.findall(r"^\| `([\w-]+)`", _section(page, "### The causes"), re.MULTILINE)
+    assert sorted(causes) == sorted(["cause", *ice_punch.Cause])
+
+
+def test_diagnoses_are_described_field_by_field() -> None:
+    objects = _fields(_section(CLI, "### Objects in events"))
+    found = events._diagnosis(ice_punch.diagnose(Report()))
+    assert set(found or {}) <= objects["diagnosis"]
+    assert set(found or {}) <= objects["why_relayed"]
+    sides = {field.name for field in dataclasses.fields(SideReport)}
+    assert sides == objects["remote"]
+    assert sides <= objects["local"]
+
+
 def test_every_public_name_is_described() -> None:
     for name in ice_punch.__all__:
         assert name == "__version__" or f"`{name}" in PYTHON or f"## {name}\n" in PYTHON, name
@@ -196,6 +213,7 @@ def test_every_public_name_is_described() -> None:
         ("### Path", ice_punch.Path),
         ("### ChannelStats", ice_punch.ChannelStats),
         ("## Report", Report),
+        ("## Diagnosis", ice_punch.Diagnosis),
     ],
 )
 def test_dataclasses_are_described_field_by_field(heading: str, described: Any) -> None:
