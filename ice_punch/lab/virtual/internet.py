@@ -291,7 +291,9 @@ class VirtualInternet:
         if ":" in ip:
             raise InvalidConfiguration(f"the outside of a NAT is IPv4: {ip}")
         if int(ipaddress.IPv4Address(ip)) + resolved.external_addresses > 2**32:
-            raise InvalidConfiguration(f"there are no {resolved.external_addresses} after {ip}")
+            raise InvalidConfiguration(
+                f"there are no {resolved.external_addresses} addresses from {ip} on"
+            )
         return TranslationTable(ip, resolved, source=self.random(f"{name} table"))
 
     def _gateway(

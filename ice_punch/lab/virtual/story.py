@@ -27,7 +27,6 @@ _GOOD = {
     IceState.DISCONNECTED: False,
     IceState.FAILED: False,
 }
-_STREAM_PORT = 443
 
 
 @dataclass(slots=True)
