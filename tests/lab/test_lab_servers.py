@@ -177,6 +177,9 @@ def test_errors_pass_nat64_either_way(from_inside: bool) -> None:
     sender.send(to)
     net.run(2.0)
     assert [(local, where) for _, local, where in sender.errors] == [(sender.local, to)]
+    error = net.trace.packets[-1]
+    families = {":" in address[0] for address in (error.wire_source, error.wire_destination)}
+    assert families == {not from_inside}, "the error is of the family that its reader speaks"
 
 
 def test_a_stun_server_of_both_families_answers_in_both() -> None:
