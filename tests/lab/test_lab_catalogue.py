@@ -44,7 +44,7 @@ SAME_EVERYWHERE = (
     "link-absurd",
     "peer-no-triggered-checks",
 )
-DIGEST = "b05cff1dcddc188def73d075dec1557e75b11074c9c6994a92b390b71d8b6977"
+DIGEST = "077db499b899c4075f10c9fc02f799b3bf961d8e43b24dc86821ebfbfb49a795"
 """SHA-256 of every packet of these, as sent, translated and ended."""
 
 PROGRAM = """
