@@ -62,12 +62,14 @@ class Requests:
             session.counters["role_conflicts"] += 1
             session.send(error_response(request, 487, "Role Conflict", key=key), local, source)
             return
-        session.counters["checks_answered"] += 1
-        session.send(success_response(request, source, key), local, source)
         if peer is None:
             self._defer(result)
-        else:
-            self._process(result, now)
+        elif not self._process(result, now):
+            session.counters["requests_refused"] += 1
+            session.send(error_response(request, 500, "Path Refused", key=key), local, source)
+            return
+        session.counters["checks_answered"] += 1
+        session.send(success_response(request, source, key), local, source)
 
     def _defer(self, check: CheckReceived) -> None:
         """Section 7.3: answered now, the rest when the peer's parameters have come. What knows our
@@ -103,17 +105,19 @@ class Requests:
             else:
                 session.counters["requests_of_another_ufrag"] += 1
 
-    def _process(self, check: CheckReceived, now: float) -> None:
+    def _process(self, check: CheckReceived, now: float) -> bool:
+        """False if there is no room for this path, or no use: the sender must not take it for
+        valid, as it may nominate it (section 7.3.1.5)."""
         session = self._session
         local = session.local.at_base(check.local)
         if local is None or check.source in session.refused_remote:
-            return
+            return False
         session.heard(now)
         remote = session.remote.find(check.source, local.component)
         if remote is None:
             if session.remote.full:
                 session.counters["candidates_surplus"] += 1
-                return
+                return False
             # Section 7.3.1.3.
             priority = min(check.priority, MAX_PRIORITY)
             remote = session.remote.learn(check.source, local.component, priority)
@@ -122,23 +126,24 @@ class Requests:
         nominates = check.use_candidate and not session.controlling
         if pair is None:
             if local.component in session.selected and not nominates:
-                return
+                return True
             pair = session.form_pair(local, remote)
             if pair is None:
-                return
+                return False
         pair.requests_received += 1
         if pair.consent_lost:
-            return
+            return not nominates
         if nominates and pair.valid and self._stale(pair, now):
             pair.invalidate(PairState.WAITING)
         if pair.state is PairState.SUCCEEDED:
             if nominates:
                 self._conclusion.nominated(pair, now)  # section 7.3.1.5
-            return
+            return True
         if nominates:
             pair.nominate_on_success = True
         if local.component not in session.selected or nominates:
             self._trigger(pair, now)
+        return True
 
     def _stale(self, pair: CandidatePair, now: float) -> bool:
         """Whether consent has to be regained before data goes this way (RFC 7675 section 5.1): the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ice_punch.ice import AgentConfig
 from ice_punch.stun import (
     ALTERNATE_SERVER,
     ICE_CONTROLLED,
@@ -185,6 +186,28 @@ def test_checks_that_come_twice_are_answered_twice_and_count_as_one_pair() -> No
     assert len(bench.agent.check_list) == len(bench.requests) == 1
     bench.run(0.02)
     assert len(bench.requests) == 2  # each triggers, RFC 8445 section 7.3.1.4
+
+
+def test_a_path_without_room_is_refused_so_that_the_peer_does_not_select_it() -> None:
+    """A success would make the pair valid for the peer, and nominated it would be the end of the
+    search there, and of nothing here."""
+    bench = Bench(config=AgentConfig(max_remote_candidates=1), remotes=[REMOTE])
+    for use_candidate in (False, True):
+        bench.receive(bench.request(use_candidate=use_candidate), STRANGER)
+        assert bench.responses[-1].error == 500
+        assert bench.responses[-1].message.verify(OURS.key)
+    assert bench.agent.check_list.find(LOCAL, STRANGER) is None
+    assert bench.agent.counters["requests_refused"] == 2
+    bench.receive(bench.request())
+    assert bench.responses[-1].error is None
+
+
+def test_a_path_that_no_pair_has_room_for_is_refused() -> None:
+    bench = Bench(config=AgentConfig(max_pairs=1), remotes=[REMOTE])
+    bench.receive(bench.answer(bench.requests[0]))
+    bench.receive(bench.request(), STRANGER)
+    assert bench.responses[-1].error == 500
+    assert [pair.remote.address for pair in bench.agent.check_list] == [REMOTE]
 
 
 def test_no_response_carries_a_user_name() -> None:
