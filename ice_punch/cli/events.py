@@ -90,6 +90,10 @@ def connected(channel: Channel) -> Event:
     }
 
 
+def relayed(why: Diagnosis) -> Event:
+    return {"event": "relayed", "why_relayed": _diagnosis(why)}
+
+
 def closed(reason: str, channel: Channel) -> Event:
     stats = dataclasses.asdict(channel.stats)
     stats["rtt_ms"] = _ms(stats.pop("rtt"))

@@ -39,6 +39,9 @@ class Output(Protocol):
 
     def connected(self, channel: Channel) -> None: ...
 
+    def relayed(self, why: Diagnosis) -> None:
+        """Why the path, which will not change any more, goes through a relay."""
+
     def closed(self, reason: str, channel: Channel, *, by_peer: bool) -> None: ...
 
     def warning(self, message: str) -> None: ...
@@ -84,9 +87,9 @@ class TextOutput:
         path = channel.path
         encryption = "not encrypted" if channel.encryption is None else channel.encryption.version
         write_line(f"connected: {'path unknown' if path is None else path} {encryption}")
-        why = channel.why_relayed
-        if why is not None:
-            write_line(f"relayed because {one_line(str(why))}")
+
+    def relayed(self, why: Diagnosis) -> None:
+        write_line(f"relayed because {one_line(str(why))}")
 
     def closed(self, reason: str, channel: Channel, *, by_peer: bool) -> None:
         if by_peer or self._verbose:
@@ -123,6 +126,11 @@ class JsonOutput:
         from ice_punch.cli import events
 
         self._write(events.connected(channel))
+
+    def relayed(self, why: Diagnosis) -> None:
+        from ice_punch.cli import events
+
+        self._write(events.relayed(why))
 
     def closed(self, reason: str, channel: Channel, *, by_peer: bool) -> None:
         from ice_punch.cli import events

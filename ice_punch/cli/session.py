@@ -74,8 +74,8 @@ async def _carry(channel: Channel, options: PipeOptions, output: Output) -> int:
                 f"--size {options.size} is too large for this path (limit {limit})"
             )
         output.connected(channel)
-        warnings = _ServerWarnings(channel, output)
-        watching = asyncio.ensure_future(warnings.watch())
+        remarks = _Remarks(channel, output)
+        watching = asyncio.ensure_future(remarks.watch())
         by_peer = False
         reason = "interrupted"
         try:
@@ -91,18 +91,19 @@ async def _carry(channel: Channel, options: PipeOptions, output: Output) -> int:
             raise
         finally:
             watching.cancel()
-            warnings.tell()
+            remarks.tell(last=True)
             output.closed(reason, channel, by_peer=by_peer)
     return 0
 
 
-class _ServerWarnings:
-    """Tells of each server that turned us away, once."""
+class _Remarks:
+    """Tells why the path is relayed, once it is chosen, and of each server that turned us away."""
 
     def __init__(self, channel: Channel, output: Output) -> None:
         self._channel = channel
         self._output = output
         self._told: set[ServerReport] = set()
+        self._told_why = False
 
     async def watch(self) -> None:
         until = asyncio.get_running_loop().time() + SERVER_PATIENCE
@@ -110,7 +111,12 @@ class _ServerWarnings:
             self.tell()
             await asyncio.sleep(0.25)
 
-    def tell(self) -> None:
+    def tell(self, *, last: bool = False) -> None:
+        if not self._told_why and (last or self._channel.connection.selected_pair is not None):
+            self._told_why = True
+            why = self._channel.why_relayed
+            if why is not None:
+                self._output.relayed(why)
         for server in self._channel.report().servers:
             if server.outcome in MISCONFIGURED and server not in self._told:
                 self._told.add(server)

@@ -110,13 +110,9 @@ class ServerQueries:
         return any(not query.reported for query in self.all)
 
     def unanswered(self) -> list[ServerReport]:
-        """The queries that are still out, or were when ICE was done: ``silent`` once asked three
+        """The queries that wait or are out, or did when ICE was done: ``silent`` once asked three
         times, else ``pending``."""
-        return [
-            query.report()
-            for query in self.all
-            if not query.ended and query.transaction is not None
-        ]
+        return [query.report() for query in self.all if not query.ended]
 
     def mapping_varies(self) -> bool:
         """Whether one base was seen at different addresses by different servers."""

@@ -147,13 +147,30 @@ class Gatherer:
         """A host answered over TCP: if it does not over UDP, that tells something."""
         self._tcp_hosts.add(host)
 
+    def _pending(self, report: Report) -> list[ServerReport]:
+        """Of the servers that are under way, what is neither told nor asked by the agent."""
+        told = {(server.uri, server.purpose) for server in (*report.servers, *self.reports)}
+        wanted = [
+            *(
+                (s, "relay")
+                for s in self._under_way
+                if s.is_relay and not self._options.direct_only
+            ),
+            *((s, "address") for s in self._under_way if not s.is_relay),
+        ]
+        return [
+            ServerReport(server.uri, "pending", "", purpose)
+            for server, purpose in wanted
+            if (server.uri, purpose) not in told
+        ]
+
     def report(self) -> Report:
         """The agent's, and what became of names and relays."""
         report = self._agent.report()
         over_udp = any(relay.server.transport == "udp" for relay in self._relays.open)
         return replace(
             report,
-            servers=report.servers + tuple(self.reports),
+            servers=(*report.servers, *self.reports, *self._pending(report)),
             udp_works=True if over_udp else report.udp_works,
             tcp_hosts=tuple(sorted(self._tcp_hosts)),
             direct_only=self._options.direct_only,

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from ice_punch import (
+    Cause,
+    GatheringFailed,
     IceConnection,
     IceServer,
     InvalidConfiguration,
@@ -143,6 +145,24 @@ async def test_why_it_failed_is_noted(tmp_path: Path) -> None:
     )
     assert again.reason.startswith("none of 0 candidate pairs works after 0.2 s")
     assert again.state is IceState.FAILED
+
+
+@asynchronous
+async def test_why_it_failed_names_no_server_where_no_name_is_wanted(tmp_path: Path) -> None:
+    """The name of a host without a dot is known for one only by the server's report."""
+    path = tmp_path / "call"
+    server = IceServer.parse("turn:127.0.0.1:9?transport=tcp", "some-body", "some-secret")
+    named = replace(server, host="localhost")
+    with RecordingFiles(path, redact_addresses=True) as record:
+        options = replace(GATHERING, relay_only=True, ice_servers=(named,))
+        async with IceConnection(options=options, record=record) as connection:
+            with pytest.raises(GatheringFailed, match="localhost") as caught:
+                await connection.connect(5)
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.cause is Cause.SERVER_UNREACHABLE
+    (failure,) = [x for x in replay(path).recording.body if isinstance(x, told.FailureNote)]
+    assert "can not be reached" in failure.message
+    assert "localhost" not in path.read_text()
 
 
 @asynchronous

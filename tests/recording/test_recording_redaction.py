@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,19 +15,21 @@ from hypothesis import strategies as st
 from recording_support import Studio, Tape
 
 from ice_punch.datagram import Address
+from ice_punch.diagnosis import diagnose
 from ice_punch.errors import NoRoute
 from ice_punch.ice import (
     AgentConfig,
     Candidate,
     CandidateType,
     Credentials,
+    IceState,
     LocalCandidateFound,
     StateChanged,
 )
 from ice_punch.lab.behaviour import NatKind
 from ice_punch.recording import RecordedAgent, Replay, replay
 from ice_punch.recording import lines as told
-from ice_punch.report import ServerReport
+from ice_punch.report import Report, ServerReport, Told
 from ice_punch.stun import (
     ERROR_CODE,
     MAPPED_ADDRESS,
@@ -112,6 +115,10 @@ def test_what_matters_of_addresses_can_still_be_seen() -> None:
     studio.end()
     again = studio.tapes[0].replay()
     assert again.report.notes == ("this side's NAT gives a new port for every destination",)
+    assert again.report.local.mapping_varies is True
+    assert again.report.local.public_ip_versions == (4,)
+    assert [s.mapped.rpartition(":")[2] for s in again.report.servers] == ["4001", "4002"]
+    assert "198.51.100.77" not in studio.tapes[0].text
     found = [e.candidate for _, e in again.events if isinstance(e, LocalCandidateFound)]
     assert [c.type.value for c in found] == ["host", "srflx", "srflx"]
     assert [c.port for c in found] == [LOCAL[1], 4001, 4002]
@@ -161,6 +168,43 @@ def test_notes_name_no_host_where_none_is_wanted() -> None:
     assert "certificate of name-2.invalid" in tape.text
     assert "name-3.local has no way" in tape.text
     assert '"name":"interface-1"' in tape.text
+
+
+@pytest.mark.parametrize("nats", [(NatKind.SYMMETRIC, NatKind.SYMMETRIC), (NatKind.SYMMETRIC,)])
+def test_other_addresses_lead_to_the_same_diagnosis(nats: tuple[NatKind, ...]) -> None:
+    meeting, studio = redacted_meeting(*nats)
+    meeting.start(0.05)
+    meeting.run(60.0)
+    studio.end()
+    for tape, agent in zip(studio.tapes, studio.agents, strict=True):
+        again, live = tape.replay().report, agent.report()
+        assert again.local == live.local
+        assert again.remote == live.remote
+        assert again.same_nat is live.same_nat
+        assert again.udp_works is live.udp_works
+        assert diagnose(again).cause is diagnose(live).cause
+
+
+def test_whatever_a_report_says_is_redacted() -> None:
+    tape = Tape(redact_addresses=True, secrets=("robot",))
+    server = ServerReport(
+        "turn:relay.example.org",
+        "ok",
+        "by 93.184.216.34",
+        "address",
+        "93.184.216.35:5000",
+        "[2001:db8::36]:7",
+    )
+    report = Report(
+        servers=(server,),
+        tcp_hosts=("relay.example.org", "93.184.216.37", "2001:db8::38"),
+        nothing_gathered="nothing at 93.184.216.39",
+        told=Told("relay-refused", "there", "turn:other.example.net refused robot"),
+    )
+    tape.recorder.end(IceState.FAILED, report, Counter())
+    for text in ("example", "93.184", "2001:db8", "robot"):
+        assert text not in tape.text
+    assert '"cause":"relay-refused"' in tape.text
 
 
 def test_what_a_peer_may_hide_in_a_candidate_is_left_out() -> None:
