@@ -64,6 +64,12 @@ def _diagnosis(findings: list[Finding], sentence: str) -> Diagnosis:
 
 _VAGUE = (Cause.FILTERED, Cause.PEER_SILENT, Cause.DIRECT_LATE, Cause.NO_DIRECT_ANSWER)
 _OF_RELAYS = (Cause.NO_RELAY, Cause.RELAY_REFUSED)
+_OF_SERVERS = (
+    Cause.NO_CANDIDATES,
+    Cause.RELAY_REFUSED,
+    Cause.SERVER_NAME_UNKNOWN,
+    Cause.SERVER_UNREACHABLE,
+)
 _OF_TWO = (Cause.MAPPING_VARIES, Cause.UDP_BLOCKED)
 _RANK = {cause: rank for rank, cause in enumerate(Cause)}
 
@@ -75,6 +81,8 @@ def _merged(obstacles: list[Finding], told: Finding, report: Report) -> list[Fin
             if own.side is not told.side and own.cause in _OF_TWO:
                 return [*obstacles[:index], of_both(own.cause, report), *obstacles[index + 1 :]]
             return obstacles
+    if any((f.cause, f.side) == (Cause.NO_CANDIDATES, Side.THERE) for f in obstacles):
+        return [told, *obstacles]  # it knows why
     return sorted([*obstacles, told], key=lambda finding: _RANK[finding.cause])
 
 
@@ -87,7 +95,7 @@ def _told(report: Report) -> Finding | None:
     if cause is Cause.MAPPING_VARIES:
         return varying(side, report)
     clause = _TOLD_CLAUSES[cause]
-    if told.detail:
+    if told.detail and cause in _OF_SERVERS:
         clause += f" ({told.detail})"
     remedy = ASK_THERE
     if cause is Cause.UDP_BLOCKED:

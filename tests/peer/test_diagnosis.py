@@ -340,11 +340,19 @@ def test_both_sides_findings_make_one() -> None:
 
 
 def test_what_weighs_more_there_comes_first() -> None:
-    found = diagnose(report(VARYING, PRIVATE, told=told(Cause.UDP_BLOCKED, THERE)))
+    says = told(Cause.UDP_BLOCKED, THERE, "in words that are about the other side")
+    found = diagnose(report(VARYING, PRIVATE, told=says))
     assert (found.cause, found.side) == (Cause.UDP_BLOCKED, THERE)
     assert found.sentence == "UDP is blocked on the peer's side"
     assert found.advice.startswith("let UDP out there, or add a TURN server over TCP or TLS there")
     assert (Cause.MAPPING_VARIES, HERE) in found.also
+
+
+def test_a_peer_that_told_no_address_says_itself_why() -> None:
+    nothing = report(remote=SideReport(), told=told(Cause.UDP_BLOCKED, THERE))
+    assert (diagnose(nothing).cause, diagnose(nothing).side) == (Cause.UDP_BLOCKED, THERE)
+    of_both = replace(nothing, told=told(Cause.NO_CANDIDATES, THERE, "no usable address"))
+    assert diagnose(of_both).cause is Cause.NO_CANDIDATES
 
 
 def test_what_the_peer_says_of_its_servers_is_repeated() -> None:
@@ -419,7 +427,7 @@ reports = st.builds(
 
 
 @given(reports)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=500)
 def test_every_report_comes_to_one_line(known: Report) -> None:
     for found in (diagnose(known), why_relayed(known)):
         assert str(found).isprintable()

@@ -22,6 +22,7 @@ from ice_punch import (
     WrongSecret,
 )
 from ice_punch.channel import Channel
+from ice_punch.diagnosis import Cause, Side
 from ice_punch.peer.attempt import MAX_EARLY_FRAGMENTS, Attempt
 from ice_punch.peer.connector import Connector
 from ice_punch.peer.listener import MAX_ATTEMPTS_PER_PEER, MAX_REFUSALS, Listener
@@ -280,6 +281,48 @@ def test_a_reason_of_the_peers_can_not_write_to_the_terminal() -> None:
                 await asyncio.wait_for(_accept(listener), 2)
             assert str(caught.value).isprintable()
             assert len(str(caught.value)) < 300
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("goodbye", "cause", "says"),
+    [
+        (
+            Goodbye("", "udp-blocked", "here"),
+            (Cause.UDP_BLOCKED, Side.THERE),
+            "the peer gave up: UDP is blocked on the peer's side; let UDP out there",
+        ),
+        (
+            Goodbye("turn:r rejected\x07 us", "relay-refused", "here"),
+            (Cause.RELAY_REFUSED, Side.THERE),
+            "a TURN server refused the peer (turn:r rejected? us); see what the other side says",
+        ),
+        (Goodbye("tea is ready", "no such cause", "here"), None, "the peer gave up: tea is ready"),
+        (Goodbye("tea is ready", "udp-blocked", "elsewhere"), None, "gave up: tea is ready"),
+        (Goodbye("", "x" * 5000, "x" * 5000), None, "the peer gave up"),
+    ],
+)
+def test_a_peer_that_gives_up_may_say_why(
+    goodbye: Goodbye, cause: tuple[Cause, Side] | None, says: str
+) -> None:
+    async def run() -> None:
+        async with (
+            signaling() as url,
+            ice_punch.listen(url, OPTIONS) as listener,
+            Intruder(listener.link) as intruder,
+        ):
+            post = intruder.post("link")
+            await post.send("offer", _offer())
+            await post.send("bye", goodbye)
+            with pytest.raises(NoRoute, match="the peer gave up") as caught:
+                await asyncio.wait_for(_accept(listener), 2)
+            error = caught.value
+            assert says in str(error)
+            assert str(error).isprintable()
+            assert len(str(error)) < 500
+            found = error.diagnosis
+            assert (None if found is None else (found.cause, found.side)) == cause
 
     asyncio.run(run())
 
