@@ -1,10 +1,12 @@
 # make demo: set up and punch a hole.  make test: set up and run every check.
 # make matrix: run the NAT matrix and write it into the documentation.
+# make soak: 10,000 sessions under arbitrary schedules.  make fuzz SECONDS=60: fuzz each parser and the agent.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+SECONDS ?= 60
 
-.PHONY: demo test check matrix setup clean
+.PHONY: demo test check matrix soak fuzz setup clean
 
 demo: $(VENV)/ready
 	@scripts/setup-system demo
@@ -23,6 +25,12 @@ check: $(VENV)/ready
 
 matrix: $(VENV)/ready
 	@$(BIN)/ice-punch lab matrix --markdown docs/reference/nat-matrix.md
+
+soak: $(VENV)/ready
+	@ICE_PUNCH_SOAK=soak $(BIN)/pytest tests/soak
+
+fuzz: $(VENV)/ready
+	@scripts/fuzz $(VENV) $(SECONDS)
 
 setup: $(VENV)/ready
 

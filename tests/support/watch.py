@@ -72,6 +72,8 @@ class Watch:
         self.consent: dict[tuple[Address, Address], float] = {}
         """When the peer last answered a check, by our base and its address."""
         self.selections: list[CandidatePair] = []
+        self.lost: set[tuple[Address, Address]] = set()
+        """Paths whose consent expired: with these credentials none is used again."""
         self._asked: dict[bytes, tuple[Address, Address]] = {}
         self._owed: dict[tuple[bytes, Address, Address], tuple[bool, int]] = {}
         """Requests of this turn: whether each knows our password, and its size."""
@@ -131,6 +133,7 @@ class Watch:
         peer = agent.remote_credentials
         assert isinstance(peer, Credentials), "a check leaves before the peer is known"
         assert destination in self.signalled | self.authenticated, f"nobody named {destination}"
+        assert (local, destination) not in self.lost, "a check leaves where consent was lost"
         assert check.verify(peer.key)
         assert check.get(USERNAME) == f"{peer.ufrag}:{agent.credentials.ufrag}"
         roles = (check.get(ICE_CONTROLLING) is None, check.get(ICE_CONTROLLED) is None)
@@ -203,6 +206,7 @@ class Watch:
                 since = self.consent.get(pair.key)
                 assert since is not None, f"data may go to {pair.remote.address}, which is silent"
                 assert now < since + agent.config.consent_timeout
+        self.lost |= {pair.key for pair in agent.check_list if pair.consent_lost}
         assert {source for _, source in agent._session.validated} <= self.authenticated | {
             remote for _, remote in self.consent
         }
