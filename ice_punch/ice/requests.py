@@ -30,7 +30,7 @@ class Requests:
     def __init__(self, session: Session, conclusion: Conclusion) -> None:
         self._session = session
         self._conclusion = conclusion
-        self._early: deque[CheckReceived] = deque(maxlen=session.config.max_early_checks)
+        self._early: deque[CheckReceived] = deque()
 
     def receive(self, request: Message, source: Address, local: Address, now: float) -> None:
         session = self._session
@@ -73,11 +73,14 @@ class Requests:
 
     def _defer(self, check: CheckReceived) -> None:
         """Section 7.3: answered now, the rest when the peer's parameters have come. What knows our
-        password may already send data (section 5.3)."""
+        password may already send data (section 5.3). Over the bound the oldest goes, a nomination
+        last: the peer does not repeat it."""
         session = self._session
-        if len(self._early) == self._early.maxlen:
-            session.counters["early_checks_dropped"] += 1
         self._early.append(check)
+        if len(self._early) > session.config.max_early_checks:
+            session.counters["early_checks_dropped"] += 1
+            plain = (early for early in self._early if not early.use_candidate)
+            self._early.remove(next(plain, self._early[0]))
         session.validated = {(early.local, early.source) for early in self._early}
 
     def _conflict(self, check: CheckReceived) -> bool:

@@ -87,6 +87,25 @@ def test_early_checks_are_bounded() -> None:
     assert {c.port for c in bench.agent.remote_candidates} == set(range(93, 101))
 
 
+def test_an_early_nomination_outlasts_the_checks_after_it() -> None:
+    """It was answered, so the peer is done and will not say it again."""
+    bench = early(controlling=False, config=AgentConfig(max_early_checks=8))
+    bench.receive(bench.request(use_candidate=True))
+    for _ in range(50):
+        bench.receive(bench.request())
+    bench.meet()
+    bench.receive(bench.answer(bench.requests[0]))
+    assert bench.agent.selected_pair() is bench.pair()
+
+
+def test_early_nominations_are_bounded_too() -> None:
+    bench = early(controlling=False, config=AgentConfig(max_early_checks=8))
+    for port in range(1, 101):
+        bench.receive(bench.request(use_candidate=True), ("203.0.113.1", port))
+    bench.meet()
+    assert {c.port for c in bench.agent.remote_candidates} == set(range(93, 101))
+
+
 def test_early_checks_of_another_branch_are_forgotten_when_the_answer_comes() -> None:
     bench = early()
     bench.receive(bench.request(username=f"{OURS.ufrag}:forked"), OTHER)
