@@ -83,6 +83,8 @@ class Side:
     """The component of each."""
     told: list[Candidate] = field(default_factory=list)
     """What this side would signal."""
+    timer: float | None = None
+    """What ``get_timer`` said after the last call to the agent."""
     last_turn: float = -1.0
     turns: int = 0
 
@@ -188,8 +190,8 @@ class World:
                 candidate = event.candidate
                 if candidate.type is not CandidateType.PRFLX:
                     side.told.append(candidate)
-        timer = side.agent.get_timer()
-        if timer is None or timer > self.now:
+        side.timer = side.agent.get_timer()
+        if side.timer is None or side.timer > self.now:
             side.watch.check(self.now)
 
     # -- the network ---------------------------------------------------------------------------
@@ -261,9 +263,9 @@ class World:
         while True:
             arrival = min(self.flights, key=lambda flight: flight.due, default=None)
             timers = [
-                (timer + self.lag, side.number, side)
+                (side.timer + self.lag, side.number, side)
                 for side in self.sides
-                if (timer := side.agent.get_timer()) is not None
+                if side.timer is not None
             ]
             first = min(timers, default=None)
             arrives_at = math.inf if arrival is None else arrival.due
@@ -280,7 +282,7 @@ class World:
 
     def serve(self, side: Side) -> None:
         """What is due, late or not."""
-        while (timer := side.agent.get_timer()) is not None and timer <= self.now:
+        while side.timer is not None and side.timer <= self.now:
             self._wake(side)
 
     def _wake(self, side: Side) -> None:
