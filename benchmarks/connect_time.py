@@ -9,35 +9,24 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from dataclasses import dataclass
 from functools import partial
 
-from harness import STUN, Ground, Relay, at_least_one, interleaved, need_namespaces, table, where
+from harness import Ground, at_least_one, interleaved, need_namespaces, table, where
+from session import Stacks, kinds, meet, selected_time
 
 from ice_punch.lab.kernel import KernelInternet
+from ice_punch.lab.outcome import Outcome
+from ice_punch.lab.scenario import Scenario
 
 ROUND_TRIPS = (20, 100, 300)
 RUNS = 5
-MARGIN = 0.25
-"""Seconds for both parties to read what they shall do."""
 
-CASES = {
-    # name: (stack of the first to start, stack of the second)
+CASES: dict[str, Stacks] = {
     "ice-punch": ("ice-punch", "ice-punch"),
     "aioice": ("aioice", "aioice"),
     "aioice first": ("aioice", "ice-punch"),
     "ice-punch first": ("ice-punch", "aioice"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Seconds since the first side started, when both sides had got there."""
-
-    connected: float
-    nominated: float
-    kinds: tuple[str, str]
 
 
 def skews(r: float) -> tuple[float, ...]:
@@ -56,57 +45,37 @@ def bound(r: float, s: float) -> float:
     return s + r if s < r / 2 else s + 1.5 * r
 
 
-def meet(
-    ground: Ground,
-    stacks: tuple[str, str],
-    skew: float,
-    *,
-    controlling_first: bool,
-    relay: Relay | None = None,
-) -> Outcome:
-    """One session, from gathering to its end; the first side is ``ground.a``, ``skew`` in s."""
-    parties = (ground.a, ground.b)
-    roles = (controlling_first, not controlling_first)
-    for party, stack, controlling in zip(parties, stacks, roles, strict=True):
-        party.tell(do="gather", stack=stack, controlling=controlling, servers=[STUN], relay=relay)
-    descriptions = [party.answer()["description"] for party in parties]
-    begin = time.monotonic() + MARGIN
-    ground.a.tell(do="connect", remote=descriptions[1], at=begin)
-    ground.b.tell(do="connect", remote=descriptions[0], at=begin + skew)
-    first, second = (party.answer() for party in parties)
-    for party in parties:
-        party.ask(do="close")
-    zero = first["began"]
-    return Outcome(
-        connected=max(first["connected"], second["connected"]) - zero,
-        nominated=max(first["nominated"], second["nominated"]) - zero,
-        kinds=(first["kind"], second["kind"]),
-    )
+def milliseconds(seconds: float | None) -> float:
+    """Of a session that has got there."""
+    assert seconds is not None
+    return seconds * 1000
 
 
 def row(r: float, s: float, outcomes: dict[str, list[Outcome]]) -> list[str]:
     """Medians in ms; the ratio is that of aioice's median to ours."""
-    connected = {
-        case: statistics.median(o.connected * 1000 for o in several)
-        for case, several in outcomes.items()
+    times = {
+        case: [milliseconds(o.connect_time) for o in several] for case, several in outcomes.items()
     }
-    ours = outcomes["ice-punch"]
-    spread = [round(o.connected * 1000) for o in ours]
+    connected = {case: statistics.median(several) for case, several in times.items()}
+    nominated = [milliseconds(selected_time(o)) for o in outcomes["ice-punch"]]
     cells = [
         f"{r:g}",
         f"{s:g}",
         f"{bound(r, s):.0f}",
         f"{connected['ice-punch']:.0f}",
-        f"{min(spread)}-{max(spread)}",
-        f"{statistics.median(o.nominated * 1000 for o in ours):.0f}",
+        spread(times["ice-punch"]),
+        f"{statistics.median(nominated):.0f}",
     ]
     for case in list(outcomes)[1:]:
         cells.append(f"{connected[case]:.0f}")
         if case == "aioice":
-            theirs = [round(o.connected * 1000) for o in outcomes[case]]
-            cells.append(f"{min(theirs)}-{max(theirs)}")
+            cells.append(spread(times[case]))
             cells.append(f"{connected['aioice'] / connected['ice-punch']:.1f}")
     return cells
+
+
+def spread(times: list[float]) -> str:
+    return f"{min(times):.0f}-{max(times):.0f}"
 
 
 def main() -> None:
@@ -133,15 +102,16 @@ def main() -> None:
         with Ground(KernelInternet(rtt=r / 1000)) as ground:
 
             def session(case: str, s: float, ground: Ground = ground) -> Outcome:
+                scenario = Scenario(rtt=ground.internet.scenario.rtt, skew=s / 1000)
                 controlling_first = arguments.first == "controlling"
-                return meet(ground, CASES[case], s / 1000, controlling_first=controlling_first)
+                return meet(ground, CASES[case], scenario, controlling_first=controlling_first)
 
             for case in ("ice-punch", "aioice"):  # a party's first session loads modules
                 session(case, 0.0)
             for s in skews(r):
                 outcomes = interleaved(cases, arguments.runs, partial(session, s=s))
-                kinds = {o.kinds for several in outcomes.values() for o in several}
-                assert kinds == {("direct", "direct")}, kinds
+                found = {kinds(o) for several in outcomes.values() for o in several}
+                assert found == {("direct", "direct")}, found
                 rows.append(row(r, s, outcomes))
     head = ["r", "s", "bound", "ice-punch", "range", "nominated", "aioice", "range", "ratio"]
     print(table([*head, *cases[2:]], rows))

@@ -17,7 +17,7 @@ from harness import STUN, Ground, at_least_one, interleaved, need_namespaces, ta
 
 from ice_punch.lab.kernel import KernelInternet
 
-SILENT = ("203.0.113.11", 3478)
+SILENT = (STUN[0], 5349)
 PEER_ROUND_TRIP = 0.08
 """Between the peers; half of it is to the servers."""
 RUNS = 5
@@ -68,7 +68,7 @@ def main() -> None:
     print(f"\nms from the start of gathering, median of {arguments.runs}; round trip 40 ms\n")
     rows = []
     with Ground(KernelInternet(rtt=PEER_ROUND_TRIP)) as ground:
-        ground.serve("silent-server", *SILENT)
+        ground.be_silent_at(SILENT)
         for stack in STACKS:  # a party's first session loads modules
             gather(ground, stack, (STUN,))
         for name, servers in CASES.items():

@@ -1,30 +1,31 @@
-"""What the benchmarks share: where they ran, the STUN server, the parties and the tables."""
+"""What the benchmarks share: where they ran, the parties, their servers and the tables."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
-import select
-import subprocess
+import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ice_punch.lab.kernel import KernelHost, KernelInternet, available, has_cable
+from ice_punch.datagram import Address
+from ice_punch.lab.kernel import KernelHost, KernelInternet, available, enter, has_cable
+from ice_punch.lab.kernel.crew import Member, hire
+from ice_punch.lab.kernel.layout import STUN_IPS, TURN_IP
+from ice_punch.lab.kernel.run import PATIENCE, STUN_PORT, USER
 
-STUN = ("203.0.113.10", 3478)
-RELAY_IP = "203.0.113.11"
+STUN: Address = (STUN_IPS[0], STUN_PORT)
+SECOND_STUN: Address = (STUN_IPS[1], STUN_PORT)
+RELAY = (TURN_IP, STUN_PORT, *USER)
+"""The TURN server's address, user and password."""
 HERE = Path(__file__).resolve().parent
 ANSWER_TIMEOUT = 100.0
-Relay = tuple[str, int, str, str]
-"""A TURN server's address, user and password."""
 T = TypeVar("T")
 
 
@@ -83,37 +84,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join((text(head), "  ".join("-" * width for width in widths), *map(text, rows)))
 
 
-class Party:
+class Party(Member):
     """A process of ``party.py`` on a host: one ICE agent at a time, on command."""
 
     def __init__(self, host: KernelHost) -> None:
-        self._process = host.popen(
-            [sys.executable, str(HERE / "party.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
-        self._rest = b""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            host.popen([sys.executable, str(HERE / "party.py")], stdin=theirs, stdout=theirs)
+        super().__init__(f"the party in {host.namespace}", ours)
 
-    def tell(self, **command: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command).encode() + b"\n")
-
-    def answer(self, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
-        """What it says next. Raises TimeoutError, or RuntimeError when it has died."""
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._rest:
-            left = max(0.0, deadline - time.monotonic())
-            if not select.select([self._process.stdout], [], [], left)[0]:
-                raise TimeoutError(f"a party said nothing for {timeout:g} s")
-            part = os.read(self._process.stdout.fileno(), 1 << 16)
-            if not part:
-                raise RuntimeError("a party died, see above")
-            self._rest += part
-        line, _, self._rest = self._rest.partition(b"\n")
-        said: dict[str, Any] = json.loads(line)
-        return said
+    def answer(self) -> dict[str, Any]:
+        """What it says next. Raises LaboratoryError when it says nothing, or has died."""
+        return self.hear(ANSWER_TIMEOUT)
 
     def ask(self, **command: Any) -> dict[str, Any]:
         self.tell(**command)
@@ -121,18 +103,32 @@ class Party:
 
 
 class Ground:
-    """Two parties on a kernel internet, and servers on its public host."""
+    """Two parties on a kernel internet, and the laboratory's servers on its public host."""
 
     def __init__(self, internet: KernelInternet) -> None:
-        self._internet = internet
+        self.internet = internet
         self._stack = contextlib.ExitStack()
         self.a: Party
         self.b: Party
 
     def __enter__(self) -> Ground:
-        net = self._stack.enter_context(self._internet)
-        self.serve("stun-server", *STUN)
-        self.a, self.b = Party(net.peer_a), Party(net.peer_b)
+        with contextlib.ExitStack() as stack:
+            net = stack.enter_context(self.internet)
+            servers = hire(
+                net.public.namespace,
+                "servers",
+                stun=[STUN_IPS],
+                turn=[TURN_IP],
+                port=STUN_PORT,
+                tcp_ports=[],
+                username=USER[0],
+                password=USER[1],
+            )
+            stack.enter_context(servers).hear(PATIENCE)
+            self.a, self.b = Party(net.peer_a), Party(net.peer_b)
+            for party in self.parties:
+                stack.enter_context(party)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -143,40 +139,15 @@ class Ground:
     ) -> None:
         self._stack.close()
 
-    def serve(self, kind: str, ip: str, port: int) -> None:
-        """Start a ``stun-server`` or a ``silent-server`` on the public host."""
-        process = self._internet.public.popen(
-            [sys.executable, str(HERE / "party.py"), kind, ip, str(port)], stdout=subprocess.PIPE
-        )
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise RuntimeError(f"the {kind} did not start")
+    @property
+    def parties(self) -> tuple[Party, Party]:
+        return self.a, self.b
 
-    def serve_relay(self) -> Relay:
-        """Start coturn on the public host and wait until it answers Binding requests."""
-        ip, port, user, password = relay = (RELAY_IP, 3478, "robot", "correct horse")
-        self._internet.public.popen(
-            [
-                *("turnserver", "-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file=stdout"),
-                *("--lt-cred-mech", "--realm=lab", f"--user={user}:{password}"),
-                *(f"--{name}-ip={ip}" for name in ("listening", "relay")),
-                f"--listening-port={port}",
-                "--pidfile=/dev/null",
-                "--userdb=/dev/null/none",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            found = self.a.ask(
-                do="gather", stack="aioice", controlling=True, servers=[(ip, port)], relay=relay
-            )["found"]
-            self.a.ask(do="close")
-            if any(kind == "relay" for _, kind in found):
-                return relay
-        raise RuntimeError("coturn did not start")
+    def be_silent_at(self, address: Address) -> None:
+        """Take what comes to a UDP port of the public host, and never answer."""
+        with enter(self.internet.public.namespace):
+            endpoint = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._stack.enter_context(endpoint).bind(address)
 
 
 def interleaved(cases: Sequence[str], runs: int, once: Callable[[str], T]) -> dict[str, list[T]]:

@@ -1,20 +1,17 @@
 """One side of a session, in its own process: reads commands and prints answers, a JSON line each.
 
-    {"do": "gather", "stack": ..., "controlling": ..., "servers": [[ip, port], ...],
-     "relay": [ip, port, user, password] or null}
-    {"do": "connect", "remote": SDP, "at": moment of the monotonic clock}
-    {"do": "stay", "seconds": ...}
-    {"do": "close"}
-
-Started as ``party.py stun-server IP PORT`` it is a Binding server, as ``silent-server`` a socket
-that never answers.
+{"do": "gather", "stack": ..., "controlling": ..., "servers": [[ip, port], ...],
+ "relay": [ip, port, user, password] or null}
+{"do": "connect", "remote": SDP, "at": moment of the monotonic clock, "patience": seconds}
+{"do": "exchange"}
+{"do": "stay", "seconds": ...}
+{"do": "close"}
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 import time
 from typing import Any, Protocol
@@ -22,15 +19,19 @@ from typing import Any, Protocol
 import aioice
 
 from ice_punch import IceConnection
+from ice_punch.datagram import Address
+from ice_punch.errors import IcePunchError
 from ice_punch.ice import Candidate, CandidateType, IceState, SelectedPairChanged, StateChanged
 from ice_punch.net.ice_server import IceServer
 from ice_punch.sdp import Description
-from ice_punch.stun import BindingServer
 
 Answer = dict[str, Any]
 Servers = list[tuple[str, int]]
 Relay = tuple[str, int, str, str]
 GIVE_UP = 90.0
+"""Seconds, unless told otherwise."""
+EXCHANGE_TIMEOUT = 2.0
+HELLO = b"hello, peer"
 
 
 class Side(Protocol):
@@ -39,7 +40,8 @@ class Side(Protocol):
     connection: Any
 
     async def gather(self) -> Answer: ...
-    async def connect(self, remote: str) -> Answer: ...
+    async def connect(self, remote: str, patience: float = GIVE_UP) -> Answer: ...
+    async def exchange(self) -> Answer: ...
     async def ended(self) -> None: ...
     async def close(self) -> None: ...
 
@@ -67,14 +69,26 @@ class IcePunch:
         ended = time.monotonic() - began
         return {"found": found, "ended": ended, "description": self.connection.local_description}
 
-    async def connect(self, remote: str) -> Answer:
+    async def connect(self, remote: str, patience: float = GIVE_UP) -> Answer:
+        end = time.monotonic() + patience
         self.connection.set_remote_description(remote)
-        await self.connection.connect(GIVE_UP)
+        await self.connection.connect(patience)
         connected = time.monotonic()
-        path = self.connection.path
-        assert path is not None
-        nominated = await asyncio.wait_for(self._selected, GIVE_UP)
-        return {"connected": connected, "nominated": nominated, "kind": path.kind}
+        nominated = await asyncio.wait_for(self._selected, end - time.monotonic())
+        return {"connected": connected, "nominated": nominated}
+
+    async def exchange(self) -> Answer:
+        await self.connection.send(HELLO)
+        heard = await _hello_comes(self.connection)
+        pair = self.connection.selected_pair
+        assert pair is not None
+        return {
+            "heard": heard,
+            "local": (pair.mapped or pair.local).address,
+            "remote": pair.remote.address,
+            "relayed": pair.relayed,
+            "valid_since": pair.valid_since,
+        }
 
     async def ended(self) -> None:
         async for event in self.connection.events():
@@ -96,28 +110,51 @@ class Aioice:
             turn_username=user,
             turn_password=password,
         )
+        self._heard_from: Address | None = None
 
     async def gather(self) -> Answer:
         began = time.monotonic()
         await self.connection.gather_candidates()
         ended = time.monotonic() - began
+        for protocol in self.connection._protocols:
+            self._note_the_source(protocol)
         # Nothing can be seen of it before it ends.
         found = [(ended, candidate.type) for candidate in self.connection.local_candidates]
         return {"found": found, "ended": ended, "description": describe(self.connection)}
 
-    async def connect(self, remote: str) -> Answer:
+    def _note_the_source(self, protocol: Any) -> None:
+        """Where the peer's greeting comes from: aioice does not tell. It is the only one to see how
+        a NAT maps what aioice sends to it."""
+        receive = protocol.datagram_received
+
+        def receive_and_note(data: bytes, source: tuple[Any, ...]) -> None:
+            if data == HELLO:
+                self._heard_from = (source[0], source[1])
+            receive(data, source)
+
+        protocol.datagram_received = receive_and_note
+
+    async def connect(self, remote: str, patience: float = GIVE_UP) -> Answer:
         description = Description.parse(remote)
         self.connection.remote_username = description.ufrag
         self.connection.remote_password = description.pwd
         for candidate in description.candidates:
             await self.connection.add_remote_candidate(_theirs(candidate))
         await self.connection.add_remote_candidate(None)
-        await asyncio.wait_for(self.connection.connect(), GIVE_UP)
+        await asyncio.wait_for(self.connection.connect(), patience)
         connected = time.monotonic()
+        return {"connected": connected, "nominated": connected}
+
+    async def exchange(self) -> Answer:
+        await self.connection.send(HELLO)
+        heard = await _hello_comes(self.connection)
         pair = self.connection._nominated[1]
-        relayed = "relay" in (pair.local_candidate.type, pair.remote_candidate.type)
-        kind = "relayed" if relayed else "direct"
-        return {"connected": connected, "nominated": connected, "kind": kind}
+        return {
+            "heard": heard,
+            "heard_from": self._heard_from,
+            "remote": pair.remote_addr,
+            "relayed": "relay" in (pair.local_candidate.type, pair.remote_candidate.type),
+        }
 
     async def ended(self) -> None:
         await self.connection.get_event()
@@ -127,6 +164,13 @@ class Aioice:
 
 
 STACKS: dict[str, type[IcePunch] | type[Aioice]] = {"ice-punch": IcePunch, "aioice": Aioice}
+
+
+async def _hello_comes(connection: IceConnection | aioice.Connection) -> bool:
+    try:
+        return await asyncio.wait_for(connection.recv(), EXCHANGE_TIMEOUT) == HELLO
+    except TimeoutError:
+        return False
 
 
 def describe(connection: aioice.Connection) -> str:
@@ -185,8 +229,13 @@ async def obey() -> None:
             answer = await side.gather()
         elif side is not None and command["do"] == "connect":
             await asyncio.sleep(command["at"] - time.monotonic())
-            began = time.monotonic()
-            answer = {"began": began, **await side.connect(command["remote"])}
+            answer = {"began": time.monotonic()}
+            try:
+                answer |= await side.connect(command["remote"], command.get("patience", GIVE_UP))
+            except (IcePunchError, ConnectionError, TimeoutError) as error:
+                answer["failed"] = f"{type(error).__name__}: {error}"
+        elif side is not None and command["do"] == "exchange":
+            answer = await side.exchange()
         elif side is not None and command["do"] == "stay":
             began = time.monotonic()
             try:
@@ -199,21 +248,5 @@ async def obey() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def serve(ip: str, port: int, *, silent: bool) -> None:
-    server = BindingServer()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint:
-        endpoint.bind((ip, port))
-        print("ready", flush=True)
-        while True:
-            data, source = endpoint.recvfrom(65536)
-            if not silent:
-                server.receive_datagram(data, source, (ip, port), time.monotonic())
-                for answer in server.datagrams_to_send(time.monotonic()):
-                    endpoint.sendto(answer.data, answer.destination)
-
-
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        serve(sys.argv[2], int(sys.argv[3]), silent=sys.argv[1] == "silent-server")
-    else:
-        asyncio.run(obey())
+    asyncio.run(obey())

@@ -1,21 +1,23 @@
 """Which path two port-restricted peers settle on when a relay is at hand too.
 
-Every peer has a STUN server and coturn as its relay; a direct path exists. Told is what each side
-sends on: direct, or through a relay, its own or the other's.
+Every peer has a STUN server and a TURN server; a direct path exists. Told is what each side ends up
+sending on: direct, or through a relay, its own or the other's.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 from collections import Counter
 from functools import partial
 
-from connect_time import CASES, Outcome, bound, meet
+from connect_time import CASES, bound, milliseconds
 from harness import Ground, at_least_one, interleaved, need_namespaces, table, where
+from session import kinds, meet
 
 from ice_punch.lab.kernel import KernelInternet
+from ice_punch.lab.outcome import Outcome
+from ice_punch.lab.scenario import Relays, Scenario
 
 ROUND_TRIP = 40.0
 SKEWS = (0.0, 30.0, 50.0, 100.0, 200.0)
@@ -23,9 +25,9 @@ RUNS = 10
 
 
 def row(case: str, s: float, outcomes: list[Outcome]) -> list[str]:
-    paths = Counter(o.kinds for o in outcomes)
+    paths = Counter(kinds(o) for o in outcomes)
     text = ", ".join(f"{a} / {b} {n}x" for (a, b), n in sorted(paths.items()))
-    took = statistics.median(o.connected * 1000 for o in outcomes)
+    took = statistics.median(milliseconds(o.connect_time) for o in outcomes)
     return [f"{s:g}", case, f"{bound(ROUND_TRIP, s):.0f}", f"{took:.0f}", text]
 
 
@@ -34,8 +36,6 @@ def main() -> None:
     parser.add_argument("--runs", type=at_least_one, default=RUNS)
     arguments = parser.parse_args()
     need_namespaces()
-    if shutil.which("turnserver") is None:
-        raise SystemExit("relay_choice.py: coturn is not installed (no turnserver in PATH)")
     print(where())
     print(
         f"\nround trip {ROUND_TRIP:g} ms, median of {arguments.runs}; s: start skew, "
@@ -43,10 +43,10 @@ def main() -> None:
     )
     rows = []
     with Ground(KernelInternet(rtt=ROUND_TRIP / 1000)) as ground:
-        relay = ground.serve_relay()
 
         def session(case: str, s: float) -> Outcome:
-            return meet(ground, CASES[case], s / 1000, controlling_first=False, relay=relay)
+            scenario = Scenario(rtt=ROUND_TRIP / 1000, skew=s / 1000, relays=Relays.UDP)
+            return meet(ground, CASES[case], scenario, controlling_first=False)
 
         for case in ("ice-punch", "aioice"):  # a party's first session loads modules
             session(case, 0.0)
