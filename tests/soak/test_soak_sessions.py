@@ -48,6 +48,7 @@ homes = st.builds(
     relay=st.booleans(),
 )
 limits = st.sampled_from([(100, 100, 64), (100, 100, 64), (12, 10, 4), (4, 4, 2)])
+STAGES = ("nothing", "gathered", "alone", "met", "told", "young", "done", "done")
 sides = st.integers(0, 1)
 picks = st.integers(0, 10_000)
 spans = st.sampled_from([0.0, 0.001, 0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5, 6.0, 14.0, 31.0, 45.0])
@@ -62,7 +63,7 @@ class Sessions(RuleBasedStateMachine):
         roles=st.tuples(st.booleans(), st.booleans()),
         bounds=st.tuples(limits, limits),
         components=st.sampled_from([(1,), (1,), (1, 2)]),
-        stage=st.sampled_from(["nothing", "gathered", "met", "told", "young", "done", "done"]),
+        stage=st.sampled_from(STAGES),
     )
     def begin(
         self,
@@ -87,6 +88,8 @@ class Sessions(RuleBasedStateMachine):
         self.roomy = bounds == ((100, 100, 64), (100, 100, 64))
         self.disturbed = False
         """Whether a path may have been lost for good, by what was done to NATs and checks."""
+        self.moved = False
+        """Whether a NAT gave out new ports."""
         if stage == "nothing":
             return
         for side in self.world.sides:
@@ -94,12 +97,12 @@ class Sessions(RuleBasedStateMachine):
         self.world.run(0.5)
         if stage == "gathered":
             return
-        for side in self.world.sides:
+        for side in self.world.sides[: 1 if stage == "alone" else 2]:
             self.world.meet(side)
             if stage != "met":
                 for candidate in list(self.world.other(side).told):
                     self.world.signal(side, candidate)
-        self.world.run({"young": 0.1, "done": 3.0}.get(stage, 0.0))
+        self.world.run({"alone": 1.0, "young": 0.1, "done": 3.0}.get(stage, 0.0))
 
     def _side(self, number: int) -> Side:
         return self.world.sides[number]
@@ -212,7 +215,7 @@ class Sessions(RuleBasedStateMachine):
         nat = self._side(number).nat
         if nat is not None:
             (nat.forget if reboot else nat.rebind)()
-            self.disturbed = True
+            self.disturbed = self.moved = True
 
     @precondition(lambda self: self.world.history)
     @rule(number=sides, pick=picks)
@@ -334,6 +337,8 @@ class Sessions(RuleBasedStateMachine):
         if states & set(ENDED):
             assert states <= set(ENDED), "one side is gone, and the other does not notice"
             return
+        if self.moved and states == {IceState.CONNECTED, IceState.COMPLETED}:
+            return  # an early nomination came from a port that is no more, and is not repeated
         assert states == {IceState.COMPLETED}
         assert world.a.agent.controlling is not world.b.agent.controlling
         for component in world.a.agent.config.components:

@@ -74,6 +74,7 @@ class Watch:
         self.selections: list[CandidatePair] = []
         self.lost: set[tuple[Address, Address]] = set()
         """Paths whose consent expired: with these credentials none is used again."""
+        self._nominated: dict[int, tuple[tuple[Address, Address], int]] = {}
         self._asked: dict[bytes, tuple[Address, Address]] = {}
         self._owed: dict[tuple[bytes, Address, Address], tuple[bool, int]] = {}
         """Requests of this turn: whether each knows our password, and its size."""
@@ -138,8 +139,22 @@ class Watch:
         assert check.get(USERNAME) == f"{peer.ufrag}:{agent.credentials.ufrag}"
         roles = (check.get(ICE_CONTROLLING) is None, check.get(ICE_CONTROLLED) is None)
         assert roles in ((True, False), (False, True))
-        assert check.get(USE_CANDIDATE) is None or roles == (False, True)
+        if check.get(USE_CANDIDATE) is not None:
+            assert roles == (False, True)
+            self._nominates((local, destination))
         self._asked[check.transaction_id] = (local, destination)
+
+    def _nominates(self, path: tuple[Address, Address]) -> None:
+        """One pair of a component, until it fails or the role is another."""
+        agent = self.agent
+        pair = agent.check_list.find(*path)
+        assert pair is not None
+        switches = agent.counters["role_switches"]
+        before, then = self._nominated.get(pair.component, (path, switches))
+        if before != path and then == switches:
+            other = agent.check_list.find(*before)
+            assert other is None or not other.valid, f"{before} is nominated, and now {path}"
+        self._nominated[pair.component] = path, switches
 
     def _sends_answer(
         self, answer: Message, size: int, local: Address, destination: Address
