@@ -118,6 +118,8 @@ class Checks:
             now, rto=max(config.rto, MINIMUM_RTO, ta * active), rc=config.rc, rm=config.rm
         )
         check = Check(transaction_id, request, retransmission, nominate, session.controlling)
+        if len(self._out) >= CHECKS_REMEMBERED * len(session.check_list) + REPEATS_REMEMBERED:
+            self._out = {id_: out for id_, out in self._out.items() if self.owns(id_)}
         self._out[transaction_id] = (pair, check)
         return check
 

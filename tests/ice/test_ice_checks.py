@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ice_punch.ice import AgentConfig, PairState
+from ice_punch.ice.checks import REPEATS_REMEMBERED
 from ice_punch.ice.pair import CHECKS_REMEMBERED
 from ice_punch.stun import Message, MessageClass, Method, response_to
 from support.bench import LOCAL, OURS, REMOTE, Bench, completed_bench, remote_candidate
@@ -231,6 +232,20 @@ def test_the_memory_of_checks_is_bounded() -> None:
         bench.run(1.0)
     assert len(bench.pair().checks) <= CHECKS_REMEMBERED
     assert len(bench.agent._checks._out) <= CHECKS_REMEMBERED
+
+
+def test_checks_of_pairs_that_made_way_for_others_do_not_fill_the_memory() -> None:
+    bench = Bench(controlling=False, config=AgentConfig(max_pairs=1))
+    for n in range(200):
+        source = (REMOTE[0], 6000 + n % 2)
+        for _ in range(3):
+            bench.receive(bench.request(), source)
+            bench.run(0.021)
+        bench.receive(bench.answer(bench.requests[-1], code=400), source)
+        assert bench.pair(source).state is PairState.FAILED
+        bench.take()
+    assert bench.elapsed < 30.0
+    assert len(bench.agent._checks._out) <= CHECKS_REMEMBERED + REPEATS_REMEMBERED
 
 
 # -- RTO, section 14.3 ----
