@@ -264,6 +264,8 @@ class Agent:
             return
         session.remote_credentials = credentials
         session.remote_lite = lite
+        if lite:
+            session.check_list.peer_checked_at = now
         if lite and not session.controlling:
             session.switch_role(controlling=True)  # RFC 8445 section 6.1.1
         self.pacer.agree(ta)

@@ -38,6 +38,8 @@ class CheckList:
         self.deferred: deque[CandidatePair] = deque()
         """Triggered checks that ordinary ones go ahead of."""
         self.pairs_refused = 0
+        self.peer_checked_at: float | None = None
+        """When the peer's first check came; of a lite peer, which makes none, when we began."""
         self._by_key: dict[tuple[Address, Address], CandidatePair] = {}
 
     def __iter__(self) -> Iterator[CandidatePair]:

@@ -134,6 +134,8 @@ class Requests:
             if pair is None:
                 return False
         pair.requests_received += 1
+        if session.check_list.peer_checked_at is None:
+            session.check_list.peer_checked_at = now
         if pair.consent_lost:
             return not nominates
         if nominates and pair.valid and self._stale(pair, now):

@@ -199,5 +199,12 @@ class Scenario:
         links = (self.a.link, self.b.link)
         return self.rtt + sum(link.up.delay + link.down.delay for link in links)
 
+    @property
+    def stun_servers(self) -> int:
+        """How many the peers ask, so that two see them: a TURN server is one of them."""
+        if not self.stun:
+            return 0
+        return 2 if self.relays is Relays.NONE else 1
+
     def setup(self, side: Side) -> PeerSetup:
         return self.a if side == "a" else self.b

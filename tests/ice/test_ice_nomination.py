@@ -15,6 +15,7 @@ from ice_punch.ice import (
     SelectedPairChanged,
 )
 from ice_punch.ice.check_list import CheckList
+from ice_punch.ice.policy import PEER_BEGINS_WITHIN
 from ice_punch.stun import USE_CANDIDATE
 from support.agents import Meeting
 from support.bench import (
@@ -93,6 +94,7 @@ def test_the_best_pair_is_waited_for_while_it_can_still_win() -> None:
 
 def test_a_silent_better_pair_is_waited_for_one_and_a_half_round_trips() -> None:
     bench = Bench(remotes=TWO)
+    bench.agent.check_list.peer_checked_at = bench.begun
     bench.answer_all(0.1, when=lambda s: s.destination == SRFLX)
     bench.run(1.0)
     (nomination,) = nominations(bench)
@@ -103,6 +105,7 @@ def test_a_silent_better_pair_is_waited_for_one_and_a_half_round_trips() -> None
 
 def test_a_better_pair_is_waited_for_no_longer_than_a_second() -> None:
     bench = Bench(remotes=TWO)
+    bench.agent.check_list.peer_checked_at = bench.begun
     bench.answer_all(0.4, when=lambda s: s.destination == SRFLX)
     bench.run(0.43)
     bench.pair(SRFLX).rtt = 2.0
@@ -111,6 +114,53 @@ def test_a_better_pair_is_waited_for_no_longer_than_a_second() -> None:
     valid_at = bench.pair(SRFLX).valid_since
     assert valid_at is not None
     assert nomination.at - valid_at == pytest.approx(1.0)
+
+
+def test_a_peer_that_answers_and_has_yet_to_check_is_waited_for() -> None:
+    """It may not know of us yet, and its checks may open the better pair."""
+    bench = Bench(remotes=TWO)
+    bench.answer_all(0.1, when=lambda s: s.destination == SRFLX)
+    bench.run(1.0)
+    assert bench.agent.state is IceState.CONNECTED
+    assert nominations(bench) == []
+    begins = bench.elapsed
+    bench.receive(bench.request(), SRFLX)
+    bench.run(1.0)
+    (nomination,) = nominations(bench)
+    assert nomination.at - bench.begun == pytest.approx(begins + 0.15)
+
+
+def test_a_peer_that_never_checks_is_not_waited_for_for_ever() -> None:
+    bench = Bench(remotes=TWO)
+    bench.answer_all(0.1, when=lambda s: s.destination == SRFLX)
+    bench.run(5.0)
+    valid_at = bench.pair(SRFLX).valid_since
+    assert valid_at is not None
+    assert nominations(bench)[0].at - valid_at == pytest.approx(PEER_BEGINS_WITHIN)
+
+
+def test_a_lite_peer_makes_no_checks_and_is_not_waited_for() -> None:
+    bench = Bench(remotes=TWO, lite=True)
+    bench.answer_all(0.1, when=lambda s: s.destination == SRFLX)
+    bench.run(1.0)
+    assert nominations(bench)[0].at - bench.begun == pytest.approx(0.02 + 0.1 + 0.15, abs=0.03)
+
+
+def test_a_better_pair_that_the_peer_has_checked_has_time_from_our_own_check() -> None:
+    """The peer's check has come, so ours can get through: one and a half round trips from when it
+    left, though the valid pair has waited as long already."""
+    bench = Bench(remotes=TWO)
+    bench.agent.check_list.peer_checked_at = bench.begun
+    bench.answer_all(0.1, when=lambda s: s.destination == SRFLX)
+    bench.run(0.25)
+    assert nominations(bench) == []
+    better = bench.pair(HOST)
+    assert better.priority > bench.pair(SRFLX).priority
+    bench.receive(bench.request(), HOST)
+    bench.run(0.1)
+    assert nominations(bench) == []
+    bench.run(0.1)
+    assert len(nominations(bench)) == 1
 
 
 def test_candidate_types_alone_hold_nothing_back() -> None:

@@ -97,8 +97,10 @@ def test_the_budget_holds_for_whoever_is_late_by_whatever(r: float, s: float) ->
         assert outcome.verdict is Verdict.DIRECT, (a.short, b.short)
         assert outcome.settled_time is not None
         limit = abs(s) + 1.5 * r + SLOTS
+        if Mapping.ENDPOINT_INDEPENDENT not in {a.mapping, b.mapping}:
+            limit += 0.02  # both knock, and a triggered check may just have missed its slot
         if by_address_and_by_port(a, b):
-            limit += 0.5 * r + 0.02
+            limit += 0.5 * r
         assert outcome.settled_time <= limit, (a.short, b.short, outcome.settled_time)
 
 

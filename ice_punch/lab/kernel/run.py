@@ -128,12 +128,12 @@ class _Session:
         own = self._internet.side(side).addresses
         versions = {":" in ip for ip in own}
         uris: list[str] = []
-        if self._scenario.stun:
-            uris += [
-                f"stun:{_bracketed(ip)}"
-                for ip in (*STUN_IPS, *STUN_IPS_V6)
-                if (":" in ip) in versions
-            ]
+        asked = self._scenario.stun_servers
+        uris += [
+            f"stun:{_bracketed(ip)}"
+            for ip in (*STUN_IPS[:asked], *STUN_IPS_V6[:asked])
+            if (":" in ip) in versions
+        ]
         if self._scenario.relays is not Relays.NONE:
             turn = _bracketed(TURN_IP if False in versions else TURN_IP_V6)
             uris.append(f"turn:{turn}")

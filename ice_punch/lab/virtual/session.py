@@ -92,13 +92,19 @@ class VirtualSession:
         return tuple(ip for ip in ips if any((":" in ip) == (":" in mine) for mine in own))
 
     def _stun_servers(self, place: Place) -> tuple[StunServer, ...]:
-        if not self.scenario.stun:
-            return ()
-        return tuple(
-            StunServer(f"stun:stun{number}.lab", (ip, STUN_PORT))
-            for number, known in enumerate(zip(STUN_IPS, STUN_IPS_V6, strict=True), 1)
-            for ip in self._resolve(place, known)
-        )
+        servers: list[StunServer] = []
+        if self.scenario.stun:
+            known = [*zip(STUN_IPS, STUN_IPS_V6, strict=True)][: self.scenario.stun_servers]
+            servers += [
+                StunServer(f"stun:stun{number}.lab", (ip, STUN_PORT))
+                for number, ips in enumerate(known, 1)
+                for ip in self._resolve(place, ips)
+            ]
+        if self.scenario.relays is not Relays.NONE:
+            # A TURN server is asked as well, as the gatherer does.
+            found = self._resolve(place, (TURN_IP, TURN_IP_V6))
+            servers += [StunServer("turn:turn.lab", (ip, TURN_PORT)) for ip in found]
+        return tuple(servers)
 
     def _turn_servers(self, place: Place) -> tuple[TurnServerAt, ...]:
         if self.scenario.relays is Relays.NONE:
