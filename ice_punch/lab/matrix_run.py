@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -76,7 +77,7 @@ def run_matrix(options: MatrixOptions, progress: Progress | None = None) -> Matr
 
     Raises :class:`MatrixTooLarge` as soon as it shows that the time limit will not do.
     """
-    pool = multiprocessing.get_context().Pool(_jobs(options), _leave_signals_to_the_parent)
+    pool = multiprocessing.get_context().Pool(_jobs(options), _begin_work)
     with pool:  # whose end is the end of its processes, whatever they are at
         outcomes = _collect(options, pool.imap(_run_virtual, _tasks(options)), progress)
         stories: Iterable[Timeline | None] = [None] * len(outcomes)
@@ -108,8 +109,10 @@ def _jobs(options: MatrixOptions) -> int:
     return options.jobs or os.cpu_count() or 1
 
 
-def _leave_signals_to_the_parent() -> None:
+def _begin_work() -> None:
+    """Leave Ctrl-C to the parent, and do not go on with a debugger or the like of its."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.settrace(None)
 
 
 # -- the work -----------------------------------------------------------------------------------
