@@ -171,13 +171,19 @@ class Checks:
             session.counters["responses_unauthenticated"] += 1
             return
         session.heard(now)
+        elsewhere = source != pair.remote.address or local != pair.base
+        if elsewhere:
+            session.counters["responses_from_elsewhere"] += 1
+            if check.nominating and pair.valid:
+                # Somebody on the way sent it on. The peer has heard, and section 8.1.1 has one
+                # pair only: the nomination goes on until its answer comes as it should.
+                return
         del self._out[response.transaction_id]
         check.answered_at = now
         pair.responses_received += 1
         if check.retransmission.sends == 1:  # Karn: only an unambiguous round trip is a sample
             pair.rtt = now - check.retransmission.first_sent_at
-        if source != pair.remote.address or local != pair.base:
-            session.counters["responses_from_elsewhere"] += 1
+        if elsewhere:
             self._failed(pair, check, "the answer came from elsewhere")  # section 7.2.5.2.1
         elif response.message_class is MessageClass.ERROR:
             self._receive_error(response, pair, check, now)

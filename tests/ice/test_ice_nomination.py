@@ -207,6 +207,22 @@ def test_a_nomination_that_gets_no_answer_is_made_again_on_the_same_pair() -> No
     assert bench.agent.selected_pair() is bench.pair(HOST)
 
 
+def test_an_answer_that_somebody_sent_on_does_not_make_another_pair_be_nominated() -> None:
+    """It is real, so the peer has selected the pair, and only its way here was another."""
+    bench = Bench(remotes=TWO)
+    bench.answer_all(0.1, when=lambda s: not s.nominates)
+    bench.run(1.0)
+    (nomination,) = nominations(bench)
+    answer = bench.answer(nomination)
+    bench.receive(answer, ("203.0.113.200", 4444))
+    bench.run(5.0)
+    assert len(nominations(bench)) == 1
+    assert bench.pair(HOST).valid
+    bench.receive(answer, HOST)
+    assert bench.agent.selected_pair() is bench.pair(HOST)
+    assert bench.agent.counters["responses_from_elsewhere"] == 1
+
+
 def test_a_refused_nomination_takes_the_pair_off_the_valid_list() -> None:
     bench = Bench(remotes=[REMOTE])
     bench.answer_all(0.1, when=lambda s: not s.nominates)
