@@ -1,4 +1,5 @@
 # make demo: set up and punch a hole.  make test: set up and run every check.
+# make coverage: the same tests, and which lines they miss.
 # make matrix: run the NAT matrix and write it into the documentation.
 # make soak: 10,000 sessions under arbitrary schedules.  make fuzz SECONDS=60: fuzz each parser and the agent.
 PYTHON ?= python3.11
@@ -6,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 60
 
-.PHONY: demo test check matrix soak fuzz setup clean
+.PHONY: demo test coverage check matrix soak fuzz setup clean
 
 demo: $(VENV)/ready
 	@scripts/setup-system demo
@@ -15,6 +16,10 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	@scripts/setup-system test
 	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest
+
+coverage: $(VENV)/ready
+	@scripts/setup-system test
 	@$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 check: $(VENV)/ready
