@@ -35,7 +35,8 @@ class Knocking:
         """Find the pairs that a repeated check can help."""
         session = self._session
         turns = self._turns
-        if session.remote_credentials is None or not self._mapping_varies():
+        concluded = all(c in session.selected for c in session.config.components)
+        if concluded or session.remote_credentials is None or not self._mapping_varies():
             turns.clear()
             return
         helped = [pair for pair in session.check_list if self._helps(pair, now)]

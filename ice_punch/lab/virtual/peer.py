@@ -183,7 +183,7 @@ class VirtualPeer:
     def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> None:
         path = self._by_local.get(local)
         if path is None:
-            self._receive(data, source, local, now)
+            self.machine.receive_datagram(data, source, local, now)
         else:
             path.client.receive_datagram(data, source, local, now)
         self._pump(now)
@@ -215,9 +215,6 @@ class VirtualPeer:
     @property
     def _machines(self) -> list[IceMachine | TurnClient]:
         return [self.machine, *(path.client for path in self._paths)]
-
-    def _receive(self, data: bytes, source: Address, local: Address, now: float) -> None:
-        self.machine.receive_datagram(data, source, local, now)
 
     def _pump(self, now: float) -> None:
         """Until nothing more follows from anything: candidates are told before their checks."""
@@ -273,7 +270,7 @@ class VirtualPeer:
                 case AllocationFailed() | AllocationLost():
                     path.pending = False
                 case RelayedData(data=data, peer=peer, relayed=relayed):
-                    self._receive(data, peer, relayed, now)
+                    self.machine.receive_datagram(data, peer, relayed, now)
 
     def _allocated(self, path: TurnPath, event: Allocated, now: float) -> None:
         path.pending = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from ice_punch.datagram import Address, Transmit
@@ -39,11 +38,9 @@ def serve_stun(host: VirtualHost, port: int = 3478) -> BindingServer:
 
 
 class VirtualTurnServer:
-    """A TURN server on a host: UDP at one port, TCP at another, and every relayed address."""
+    """A TURN server on a host: UDP at every port, relayed addresses among them, and TCP at one."""
 
-    def __init__(
-        self, host: VirtualHost, users: Mapping[str, str], udp_port: int, tcp_port: int | None
-    ) -> None:
+    def __init__(self, host: VirtualHost, users: Mapping[str, str], tcp_port: int | None) -> None:
         internet = host.internet
         v4 = [ip for ip in host.addresses if ":" not in ip]
         v6 = [ip for ip in host.addresses if ":" in ip]
@@ -52,7 +49,7 @@ class VirtualTurnServer:
             (*v4[:1], *v6[:1]), users, internet.random(f"{host.name} server"), realm="lab"
         )
         self._framings: dict[StreamEndpoint, StreamFraming] = {}
-        self._refused: Counter[str] = Counter()
+        self._refused: DropReason | None = None
         if tcp_port is not None:
             for ip in host.addresses:
                 host.streams.listen((ip, tcp_port))
@@ -62,9 +59,13 @@ class VirtualTurnServer:
     # -- the sans-IO contract -----------------------------------------------------------------
 
     def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> None:
-        before = Counter(self.server.counters.dropped)
+        dropped = self.server.counters.dropped
+        before, unasked = dropped.total(), dropped["no-permission"]
         self.server.receive_datagram(data, source, local, now)
-        self._refused = self.server.counters.dropped - before
+        self._refused = None
+        if dropped.total() > before:
+            no_permission = dropped["no-permission"] > unasked
+            self._refused = DropReason.NO_PERMISSION if no_permission else DropReason.NO_LISTENER
         self._write(now)
 
     def handle_timer(self, now: float) -> None:
@@ -78,10 +79,7 @@ class VirtualTurnServer:
 
     def why_refused(self) -> DropReason | None:
         """Why the server made nothing of the last datagram; for the trace."""
-        if not self._refused:
-            return None
-        unasked = self._refused["no-permission"]
-        return DropReason.NO_PERMISSION if unasked else DropReason.NO_LISTENER
+        return self._refused
 
     # -- streams ------------------------------------------------------------------------------
 
@@ -118,8 +116,7 @@ def serve_turn(
     host: VirtualHost,
     users: Mapping[str, str],
     *,
-    udp_port: int = 3478,
     tcp_port: int | None = None,
 ) -> VirtualTurnServer:
     """Let a host be a TURN server, over TCP too if there is a ``tcp_port``."""
-    return VirtualTurnServer(host, users, udp_port, tcp_port)
+    return VirtualTurnServer(host, users, tcp_port)

@@ -53,7 +53,6 @@ class VirtualSession:
             self.relay = serve_turn(
                 self.topology.turn,
                 {USER[0]: USER[1]},
-                udp_port=TURN_PORT,
                 tcp_port=443 if scenario.relays is Relays.TCP_443 else None,
             )
         self.peers: dict[Side, VirtualPeer] = {}
