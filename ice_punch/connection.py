@@ -6,7 +6,7 @@ import asyncio
 import random
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -397,6 +397,20 @@ class IceConnection:
             self._raise_failure()
             raise ChannelClosed("the connection is not established")
 
+    def send_records(self, datagrams: Sequence[bytes]) -> None:
+        """``send_record`` for several, in order: they leave in as few system calls as the kernel
+        allows."""
+        for data in datagrams:
+            self.send_record(data)
+
+    def send_segments(self, buffer: bytes | bytearray | memoryview, size: int) -> None:
+        """``send_record`` for datagrams of ``size`` bytes that lie back to back in ``buffer``; the
+        last may be shorter. ``buffer`` may be used again once this returns. With UDP segmentation
+        offload it goes to the kernel as it is."""
+        view = memoryview(buffer)
+        for start in range(0, len(view), size):
+            self.send_record(bytes(view[start : start + size]))
+
     async def send(self, data: bytes) -> None:
         """``send_nowait``, and let other tasks run."""
         self.send_nowait(data)
@@ -411,6 +425,13 @@ class IceConnection:
         """Give every datagram to ``handler`` instead of ``recv``."""
         self._driver.on_data = handler
         self._inbox.drain(handler)
+
+    def set_segments_handler(self, handler: Callable[[memoryview, int], None]) -> None:
+        """Give what is received to ``handler`` as it comes from the kernel: a buffer with one or
+        more datagrams of so many bytes back to back, of which the last may be shorter. The buffer
+        is valid only during the call. STUN is not among them."""
+        self._driver.on_segments = handler
+        self._inbox.drain(lambda data: handler(memoryview(data), len(data)))
 
     # -- what the agent tells -----------------------------------------------------------------
 

@@ -42,6 +42,8 @@ class AgentDriver:
         """``on_event`` gets every event of the agent but data, which goes to ``on_data``."""
         self.agent = agent
         self.on_data = on_data
+        self.on_segments: Callable[[memoryview, int], None] | None = None
+        """Where data goes instead of ``on_data``: see ``IceConnection.set_segments_handler``."""
         self.gatherer = Gatherer(
             agent,
             options,
@@ -113,7 +115,10 @@ class AgentDriver:
         if not resembles_stun(data):
             if self.agent.accepts_data(source, local):
                 self.agent.counters["data_received"] += 1
-                self.on_data(data)
+                if self.on_segments is not None:
+                    self.on_segments(memoryview(data), len(data))
+                else:
+                    self.on_data(data)
             else:
                 self.agent.counters["data_from_strangers"] += 1
             return
