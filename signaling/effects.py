@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import NamedTuple
+
+from signaling.messages import IceInfo
 
 
 class Send(NamedTuple):
@@ -31,6 +34,13 @@ class Pause(NamedTuple):
     seconds: float
 
 
+class AwaitIce(NamedTuple):
+    """Await the ICE servers, then report them with ``on_ice_servers``."""
+
+    connection: int
+    servers: Awaitable[IceInfo]
+
+
 class Note(NamedTuple):
     """A fact for the log: no secret, no payload, no room name, only a room's fingerprint."""
 
@@ -38,4 +48,4 @@ class Note(NamedTuple):
     fields: dict[str, str | int]
 
 
-Effect = Send | Close | Pause | Note
+Effect = Send | Close | Pause | AwaitIce | Note

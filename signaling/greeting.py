@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
 from signaling.errors import InvalidMessage
-from signaling.limits import ROOM_MAX_LENGTH, ROOM_MIN_LENGTH, Limits, is_room_name
+from signaling.limits import ROOM_MAX_LENGTH, TOKEN_MAX_LENGTH, Limits
 from signaling.member import Member
 from signaling.messages import (
     VERSION,
@@ -46,12 +44,12 @@ def read_hello(data: str, limits: Limits) -> Hello | Refusal:
     if not isinstance(hello, Hello):
         text = "the first frame must be a hello"
         return Refusal(ErrorCode.BAD_ORDER, CloseCode.BAD_REQUEST, text)
-    if not is_room_name(hello.room):
-        text = (
-            f"a room's name is {ROOM_MIN_LENGTH} to {ROOM_MAX_LENGTH} characters of base64url, "
-            "128 random bits or more"
-        )
+    if not 1 <= len(hello.room) <= ROOM_MAX_LENGTH:
+        text = f"a room's name has 1 to {ROOM_MAX_LENGTH} characters"
         return Refusal(ErrorCode.BAD_ROOM, CloseCode.BAD_ROOM, text)
+    if len(hello.token) > TOKEN_MAX_LENGTH:
+        text = f"token is over the limit of {TOKEN_MAX_LENGTH} characters"
+        return Refusal(ErrorCode.TOO_LARGE, CloseCode.BAD_REQUEST, text)
     if byte_length(hello.meta) > limits.meta:
         text = f"meta is over the limit of {limits.meta} bytes"
         return Refusal(ErrorCode.TOO_LARGE, CloseCode.BAD_REQUEST, text)
@@ -65,9 +63,8 @@ def welcome(
     ice: IceInfo,
     *,
     address: tuple[str, int],
-    host: str,
 ) -> Welcome:
-    """What a new session is told. ``{host}`` in the URLs of ``ice`` becomes ``host``."""
+    """What a new session is told."""
     return Welcome(
         v=VERSION,
         self=member.id,
@@ -86,15 +83,6 @@ def welcome(
             rate=limits.message_rate,
             burst=limits.message_burst,
         ),
-        ice=_for_host(ice, host),
+        ice=ice,
         you=Observed(ip=address[0], port=address[1]),
     )
-
-
-def _for_host(ice: IceInfo, host: str) -> IceInfo:
-    servers = [
-        replace(server, urls=[url.replace("{host}", host) for url in server.urls])
-        for server in ice.servers
-        if host or not any("{host}" in url for url in server.urls)
-    ]
-    return replace(ice, servers=servers)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from signaling.hooks import Grant
 from signaling.limits import Limits
 from signaling.member import Member, Room
 from signaling.messages import (
@@ -60,6 +61,8 @@ class Hall:
     def enter(
         self,
         name: str,
+        peer_id: str,
+        grant: Grant,
         *,
         meta: str,
         address: str,
@@ -77,7 +80,8 @@ class Hall:
             room = self.rooms[name] = Room(name, min(max_peers or cap, cap))
         member = Member(
             room,
-            id=self._peer_id(room),
+            id=peer_id if peer_id not in room.members else self.new_peer_id(),
+            grant=grant,
             sid=base64url(self._random.randbytes(16)),
             key=base64url(self._random.randbytes(16)),
             meta=meta,
@@ -131,6 +135,8 @@ class Hall:
     def refusal_of_signal(self, member: Member, signal: SendSignal) -> tuple[ErrorCode, str] | None:
         """Why this signal can not be relayed, if so. A candidate that can be is counted."""
         limits = self._limits
+        if not member.grant.call:
+            return ErrorCode.UNAUTHORIZED, "this peer may not send signals"
         target = member.room.members.get(signal.to)
         if target is None or target is member:
             return ErrorCode.PEER_UNAVAILABLE, "no such peer in this room"
@@ -171,8 +177,5 @@ class Hall:
         """Everybody else in the member's room, at this instant."""
         return [other.info() for other in member.room.members.values() if other is not member]
 
-    def _peer_id(self, room: Room) -> str:
-        while True:
-            name = base64url(self._random.randbytes(9))
-            if name not in room.members:
-                return name
+    def new_peer_id(self) -> str:
+        return base64url(self._random.randbytes(9))

@@ -9,6 +9,7 @@ ROOM_MIN_LENGTH = 22
 """Characters of base64url that hold 128 bits: a room's name is the right to enter it."""
 ROOM_MAX_LENGTH = 128
 LINK_MAX_LENGTH = 64
+TOKEN_MAX_LENGTH = 4096
 SERVER_FRAME = 2 * 1024 * 1024
 """Bytes a client must be ready to read in one frame: a ``welcome`` lists every peer of the room."""
 GENERATION_MAX = 2**31 - 1
@@ -61,6 +62,9 @@ class Limits:
     resume_bytes: int = 256 * 1024
     seat_grace: float = 5.0
     """How long the seat of an absent peer is safe from a newcomer to a full room."""
+
+    ice_interval: float = 10.0
+    """Between two requests of a session for fresh ICE servers."""
 
     out_queue: int = 256 * 1024
     """Bytes waiting for a slow reader before its connection is closed."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import inf
 
+from signaling.hooks import Grant
 from signaling.limits import Limits
 from signaling.messages import PeerInfo, byte_length
 from signaling.throttle import Throttle
@@ -45,6 +47,9 @@ class Member:
         "away_since",
         "candidates",
         "connection",
+        "grant",
+        "ice_asked",
+        "ice_due",
         "id",
         "key",
         "meta",
@@ -61,6 +66,7 @@ class Member:
         room: Room,
         *,
         id: str,
+        grant: Grant,
         sid: str,
         key: str,
         meta: str,
@@ -73,6 +79,7 @@ class Member:
         self.room = room
         self.order = room.last_order
         self.id = id
+        self.grant = grant
         self.sid = sid
         self.key = key
         self.meta = meta
@@ -80,6 +87,8 @@ class Member:
         self.connection: int | None = connection
         self.throttle = throttle
         self.away_since: float | None = None
+        self.ice_due = inf
+        self.ice_asked = -inf
         self.rx = 0
         self.seq = 0
         # Candidates sent, per addressee: the link and generation now counted, and the count.
@@ -94,6 +103,10 @@ class Member:
         return PeerInfo(
             id=self.id, order=self.order, meta=self.meta, away=self.away_since is not None
         )
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._kept_bytes
 
     def can_queue(self, size: int) -> bool:
         """Whether a signal of about ``size`` bytes still fits what is kept for an absent peer."""

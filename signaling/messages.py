@@ -18,6 +18,8 @@ VERSION = 1
 
 Kind = Literal["offer", "answer", "cand", "restart", "reject", "bye"]
 KINDS: tuple[Kind, ...] = ("offer", "answer", "cand", "restart", "reject", "bye")
+Outcome = Literal["direct", "relay", "failed"]
+OUTCOMES: tuple[Outcome, ...] = ("direct", "relay", "failed")
 
 
 class ErrorCode(StrEnum):
@@ -28,6 +30,9 @@ class ErrorCode(StrEnum):
     BAD_FIELD = "bad_field"
     BAD_ORDER = "bad_order"
     BAD_ROOM = "bad_room"
+    UNAUTHORIZED = "unauthorized"
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    FORBIDDEN_ORIGIN = "forbidden_origin"
     VERSION = "version"
     HELLO_TIMEOUT = "hello_timeout"
     TOO_LARGE = "too_large"
@@ -49,10 +54,13 @@ class CloseCode(IntEnum):
     DRAIN = 4000
     SLOW = 4001
     IDLE = 4002
+    BUS_LOST = 4003
     BUSY = 4004
     HELLO_TIMEOUT = 4005
 
     BAD_REQUEST = 4500
+    UNAUTHORIZED = 4501
+    TOKEN_EXPIRED = 4502
     REPLACED = 4503
     ROOM_FULL = 4504
     ABUSE = 4505
@@ -94,9 +102,13 @@ class Hello(_Message, frozen=True, tag="hello"):
 
     v: int
     room: str
+    token: str = ""
     meta: str = ""
     max_peers: Annotated[int, msgspec.Meta(ge=2, le=2**31)] | None = None
     resume: Resume | None = None
+
+    def __repr__(self) -> str:
+        return f"Hello(v={self.v}, resume={self.resume})"
 
 
 class SendSignal(_Message, frozen=True, tag="signal"):
@@ -117,6 +129,17 @@ class SeqAck(_Message, frozen=True, tag="ack"):
     """Everything up to ``seq`` was processed and need not be kept for replay."""
 
     seq: Count
+
+
+class AskIce(_Message, frozen=True, tag="ice"):
+    """Fresh ICE servers, please."""
+
+
+class ReportOutcome(_Message, frozen=True, tag="outcome"):
+    """How an attempt ended, for the server's statistics; ``ms`` until there was a path."""
+
+    outcome: Outcome
+    ms: Count | None = None
 
 
 class Leave(_Message, frozen=True, tag="leave"):
@@ -229,10 +252,20 @@ class Relayed(_Message, frozen=True, tag="signal"):
 
 
 class SignalAck(_Message, frozen=True, tag="ack"):
-    """What became of the signal ``id``; refusals come as ``error`` with ``ref``."""
+    """What became of the signal ``id``; an ``error`` with ``ref`` says why it is unavailable."""
 
     id: int
-    status: Literal["delivered", "queued"]
+    status: Literal["delivered", "queued", "unavailable"]
+
+
+class FreshIce(_Message, frozen=True, tag="ice"):
+    """New ICE servers, before the credentials of those before expire."""
+
+    servers: list[IceServerInfo]
+    ttl: int | None = None
+
+    def __repr__(self) -> str:
+        return f"FreshIce(servers={self.servers!r}, ttl={self.ttl})"
 
 
 class Pong(_Message, frozen=True, tag="pong"):
@@ -258,8 +291,10 @@ class Drain(_Message, frozen=True, tag="drain"):
     jitter_s: float
 
 
-ClientMessage = Hello | SendSignal | SeqAck | Leave | Ping
-ServerMessage = Welcome | Resumed | PeerNotice | Relayed | SignalAck | Pong | Error | Drain
+ClientMessage = Hello | SendSignal | SeqAck | AskIce | ReportOutcome | Leave | Ping
+ServerMessage = (
+    Welcome | Resumed | PeerNotice | Relayed | SignalAck | FreshIce | Pong | Error | Drain
+)
 
 
 class _Envelope(msgspec.Struct):
@@ -276,8 +311,10 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _greeting = msgspec.json.Decoder(_Greeting)
 _from_client: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _from_server: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
-_CLIENT_TYPES = frozenset({"hello", "signal", "ack", "leave", "ping"})
-_SERVER_TYPES = frozenset({"welcome", "resumed", "peer", "signal", "ack", "pong", "error", "drain"})
+_CLIENT_TYPES = frozenset({"hello", "signal", "ack", "ice", "outcome", "leave", "ping"})
+_SERVER_TYPES = frozenset(
+    {"welcome", "resumed", "peer", "signal", "ack", "ice", "pong", "error", "drain"}
+)
 
 # msgspec has no depth limit of its own; Python's ends deep nesting. A lone surrogate has no UTF-8.
 _UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeError)

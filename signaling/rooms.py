@@ -10,24 +10,39 @@ import heapq
 import hmac
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from signaling.addresses import address_key
-from signaling.effects import Close, Effect, Note, Pause, Send
+from signaling.effects import AwaitIce, Close, Effect, Note, Pause, Send
 from signaling.errors import InvalidMessage
 from signaling.greeting import Refusal, read_hello, welcome
 from signaling.hall import Hall
+from signaling.hooks import (
+    Authorizer,
+    Capabilities,
+    Denied,
+    Grant,
+    IceRequest,
+    IceServerSource,
+    Metrics,
+    SameIceServers,
+    Tally,
+)
 from signaling.limits import Limits
 from signaling.member import Member
 from signaling.messages import (
+    AskIce,
     CloseCode,
     Drain,
     Error,
     ErrorCode,
+    FreshIce,
     Hello,
     IceInfo,
     Leave,
     Ping,
     Pong,
+    ReportOutcome,
     Resume,
     Resumed,
     SendSignal,
@@ -41,53 +56,104 @@ from signaling.messages import (
 from signaling.randomness import RandomSource
 from signaling.throttle import Throttle
 
+_ICE_REFRESH = 0.8
+"""The part of the lifetime of relay credentials after which new ones are sent."""
+ICE_RETRY = 10
+"""The lifetime, in seconds, of having been told of no ICE servers because nobody knew any."""
+_DENIALS = {
+    ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
+    ErrorCode.BAD_ROOM: CloseCode.BAD_ROOM,
+    ErrorCode.BUSY: CloseCode.BUSY,
+}
+
 
 @dataclass(slots=True, eq=False)
 class _Connection:
     number: int
     address: tuple[str, int]
     host: str
+    origin: str | None
     heard_at: float
     throttle: Throttle
     member: Member | None = None
+    entering: _Entering | None = None
     faults: int = 0
     throttled: bool = False
+
+
+class _IceTimer(NamedTuple):
+    sid: str
+
+
+@dataclass(slots=True, eq=False)
+class _Entering:
+    """A ``hello`` that was found good and waits for its ICE servers."""
+
+    hello: Hello
+    grant: Grant
+    peer_id: str
 
 
 class Rooms:
     """All rooms of one server process.
 
-    ``random`` names sessions and makes their keys. ``ice`` is what every ``welcome`` announces;
-    ``{host}`` in its URLs becomes the host name the client reached the server by.
+    ``random`` names sessions and makes their keys. ``authorizer`` decides who may enter, by default
+    who knows a room's name of 128 bits; ``ice`` says which ICE servers a session is told of;
+    ``metrics`` is where everything is counted.
     """
 
     def __init__(
-        self, random: RandomSource, limits: Limits | None = None, *, ice: IceInfo | None = None
+        self,
+        random: RandomSource,
+        limits: Limits | None = None,
+        *,
+        ice: IceServerSource | IceInfo | None = None,
+        authorizer: Authorizer | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.limits = limits if limits is not None else Limits()
-        self.counters: Counter[str] = Counter()
-        self._ice = ice if ice is not None else IceInfo(servers=[])
+        self._metrics = metrics if metrics is not None else Tally()
+        self._authorizer = authorizer if authorizer is not None else Capabilities()
+        if ice is None or isinstance(ice, IceInfo):
+            ice = SameIceServers(ice if ice is not None else IceInfo(servers=[]))
+        self._ice: IceServerSource = ice
         self._connections: dict[int, _Connection] = {}
-        self._timers: list[tuple[float, int, int | str]] = []
+        self._timers: list[tuple[float, int, int | str | _IceTimer]] = []
         self._timers_set = 0
         self._effects: list[Effect] = []
+        self._draining = False
         self._hall = Hall(random, self.limits, self._send_text, self._note)
 
     @property
+    def counters(self) -> Counter[str]:
+        return self._metrics.counters
+
+    @property
     def sizes(self) -> dict[str, int]:
-        """How many rooms, sessions (present or away) and connections there are."""
+        """How many rooms, sessions (all, and those away) and connections there are, and how many
+        bytes are kept for replay."""
+        members = self._hall.members.values()
         return {
             "rooms": len(self._hall.rooms),
-            "sessions": len(self._hall.members),
+            "sessions": len(members),
             "connections": len(self._connections),
+            "away": sum(member.connection is None for member in members),
+            "kept_bytes": sum(member.kept_bytes for member in members),
         }
 
     def on_open(
-        self, connection: int, address: tuple[str, int], now: float, *, host: str = ""
+        self,
+        connection: int,
+        address: tuple[str, int],
+        now: float,
+        *,
+        host: str = "",
+        origin: str | None = None,
     ) -> list[Effect]:
-        """A WebSocket was opened from ``address``; ``host`` is the name it asked for."""
+        """A WebSocket was opened from ``address``; ``host`` is the name it asked for, ``origin``
+        its ``Origin`` header."""
         throttle = Throttle(self.limits, now)
-        opened = _Connection(connection, address, host, now, throttle)
+        opened = _Connection(connection, address, host, origin, now, throttle)
         self._connections[connection] = opened
         self.counters["connections"] += 1
         self._set_timer(now + self.limits.hello_timeout, connection)
@@ -107,10 +173,13 @@ class Rooms:
             if isinstance(data, bytes):
                 text = "binary frame; this protocol is JSON in text frames"
                 self._refuse(source, ErrorCode.BAD_JSON, CloseCode.BAD_REQUEST, text)
-            elif source.member is None:
+            elif source.member is not None:
+                self._serve(source, source.member, data, now)
+            elif source.entering is None:
                 self._greet(source, data, now)
             else:
-                self._serve(source, source.member, data)
+                text = "nothing may follow a hello before its welcome"
+                self._refuse(source, ErrorCode.BAD_ORDER, CloseCode.BAD_REQUEST, text)
         return self._take_effects()
 
     def on_close(self, connection: int, now: float) -> list[Effect]:
@@ -124,21 +193,35 @@ class Rooms:
         """The time :meth:`get_timer` named has come."""
         while self._timers and self._timers[0][0] <= now:
             _, _, owner = heapq.heappop(self._timers)
-            if isinstance(owner, int):
-                self._check_connection(owner, now)
-            else:
-                self._check_session(owner, now)
+            match owner:
+                case int():
+                    self._check_connection(owner, now)
+                case str():
+                    self._check_session(owner, now)
+                case _IceTimer(sid=sid):
+                    self._refresh_ice(sid, now)
         return self._take_effects()
 
     def get_timer(self) -> float | None:
         return self._timers[0][0] if self._timers else None
 
     def drain(self, in_s: float, jitter_s: float) -> list[Effect]:
-        """Tell everybody that the server goes away, and close everything with code 4000."""
+        """Tell everybody that the server goes away in ``in_s`` seconds.
+
+        Clients come back after a random part of ``jitter_s``; see :meth:`dismiss`.
+        """
+        self._draining = True
         for source in self._connections.values():
             self._send(source, Drain(in_s=in_s, jitter_s=jitter_s))
-            self._effects.append(Close(source.number, CloseCode.DRAIN, "server going away"))
-        self._connections.clear()
+        return self._take_effects()
+
+    def dismiss(self, connection: int) -> list[Effect]:
+        """Close a connection with code 4000; its session waits for a resume."""
+        source = self._connections.get(connection)
+        if source is not None:
+            self._forget(source, CloseCode.DRAIN, "server going away")
+            if source.member is not None:
+                self._go_away(source.member, source.heard_at)
         return self._take_effects()
 
     # Entering
@@ -148,7 +231,56 @@ class Rooms:
         if isinstance(hello, Refusal):
             self._refuse(source, *hello)
         elif hello.resume is None or not self._resume(source, hello.room, hello.resume, now):
-            self._join(source, hello, now)
+            self._judge(source, hello, now)
+
+    def _judge(self, source: _Connection, hello: Hello, now: float) -> None:
+        grant = self._authorizer.authorize(hello, source.address[0], source.origin)
+        if isinstance(grant, Denied):
+            close_code = _DENIALS.get(grant.code, CloseCode.UNAUTHORIZED)
+            self._refuse(source, grant.code, close_code, grant.text, retry_after=grant.retry_after)
+            return
+        source.entering = _Entering(hello, grant, self._hall.new_peer_id())
+        self._fetch_ice(source, source.entering.peer_id, grant, now)
+
+    def _fetch_ice(self, source: _Connection, peer_id: str, grant: Grant, now: float) -> None:
+        request = IceRequest(peer_id, grant.subject, grant.relay, source.host, source.address[0])
+        servers = self._ice.ice_servers(request)
+        if isinstance(servers, IceInfo):
+            self._take_ice(source, servers, now)
+        else:
+            self._effects.append(AwaitIce(source.number, servers))
+
+    def on_ice_servers(self, connection: int, ice: IceInfo | None, now: float) -> list[Effect]:
+        """What an :class:`AwaitIce` came to; ``None`` if there was no answer."""
+        source = self._connections.get(connection)
+        if source is not None:
+            if ice is None:
+                self.counters["ice_failed"] += 1
+            self._take_ice(source, ice, now)
+        return self._take_effects()
+
+    def _take_ice(self, source: _Connection, ice: IceInfo | None, now: float) -> None:
+        member, entering = source.member, source.entering
+        if entering is not None:
+            source.entering = None
+            self._join(source, entering, ice or IceInfo(servers=[], ttl=ICE_RETRY), now)
+        elif member is not None and ice is not None:
+            self._send(source, FreshIce(servers=ice.servers, ttl=ice.ttl))
+            self._plan_ice(member, ice, now)
+
+    def _plan_ice(self, member: Member, ice: IceInfo, now: float) -> None:
+        if ice.ttl is not None:
+            member.ice_due = now + max(1.0, _ICE_REFRESH * ice.ttl)
+            self._set_timer(member.ice_due, _IceTimer(member.sid))
+
+    def _refresh_ice(self, sid: str, now: float) -> None:
+        member = self._hall.members.get(sid)
+        if member is None or member.connection is None or now < member.ice_due:
+            return  # whoever is away is given new ones when it is back
+        source = self._connections[member.connection]
+        member.ice_due = now + self.limits.ice_interval
+        self._set_timer(member.ice_due, _IceTimer(sid))
+        self._fetch_ice(source, member.id, member.grant, now)
 
     def _resume(self, source: _Connection, room: str, resume: Resume, now: float) -> bool:
         """Give the session to this connection. ``False``: refused, to be welcomed afresh."""
@@ -180,6 +312,7 @@ class Rooms:
         self._effects.extend(Send(source.number, frame, replay=True) for frame in frames)
         if was_away:
             self._hall.announce(member, "back")
+        self._refresh_ice(member.sid, now)
         return True
 
     def _replace_connection(self, member: Member) -> None:
@@ -188,7 +321,9 @@ class Rooms:
             self.counters["takeovers"] += 1
             self._forget(old, CloseCode.REPLACED, "another connection took the session over")
 
-    def _join(self, source: _Connection, hello: Hello, now: float) -> None:
+    def _join(self, source: _Connection, entering: _Entering, ice: IceInfo, now: float) -> None:
+        """Seat the newcomer and show it the room, in one step: nobody misses anybody."""
+        hello, grant = entering.hello, entering.grant
         address = address_key(source.address[0])
         refusal = self._hall.refusal(hello.room, address)
         if refusal is not None:
@@ -196,27 +331,21 @@ class Rooms:
             return
         if not self._find_seat(source, hello.room, now):
             return
+        seats = [seats for seats in (hello.max_peers, grant.max_peers) if seats is not None]
         member = self._hall.enter(
             hello.room,
+            entering.peer_id,
+            grant,
             meta=hello.meta,
             address=address,
             connection=source.number,
             throttle=source.throttle,
-            max_peers=hello.max_peers,
+            max_peers=min(seats, default=None),
         )
         source.member = member
         snapshot = self._hall.snapshot(member)
-        self._send(
-            source,
-            welcome(
-                member,
-                snapshot,
-                self.limits,
-                self._ice,
-                address=source.address,
-                host=source.host,
-            ),
-        )
+        self._send(source, welcome(member, snapshot, self.limits, ice, address=source.address))
+        self._plan_ice(member, ice, now)
         self._hall.announce(member, "join")
 
     def _find_seat(self, source: _Connection, name: str, now: float) -> bool:
@@ -244,7 +373,7 @@ class Rooms:
 
     # Being in
 
-    def _serve(self, source: _Connection, member: Member, data: str) -> None:
+    def _serve(self, source: _Connection, member: Member, data: str, now: float) -> None:
         try:
             message = decode_client_message(data)
         except InvalidMessage as error:
@@ -257,12 +386,27 @@ class Rooms:
                 member.acknowledge(seq)
             case Ping(n=n):
                 self._send(source, Pong(n=n))
+            case AskIce():
+                self._ask_ice(source, member, now)
+            case ReportOutcome(outcome=outcome, ms=ms):
+                self._metrics.outcome(outcome, None if ms is None else ms / 1000)
             case Leave():
                 self._forget(source, CloseCode.NORMAL, "left")
                 self._hall.end(member, "left")
             case Hello():
                 text = "hello came twice on one connection"
                 self._refuse(source, ErrorCode.BAD_ORDER, CloseCode.BAD_REQUEST, text)
+
+    def _ask_ice(self, source: _Connection, member: Member, now: float) -> None:
+        wait = member.ice_asked + self.limits.ice_interval - now
+        if wait > 0:
+            text = "ICE servers were asked for a moment ago"
+            code = ErrorCode.RATE_LIMITED
+            self.counters[str(code)] += 1
+            self._send(source, Error(code=code, message=text, retry_after=round(wait, 3)))
+            return
+        member.ice_asked = now
+        self._fetch_ice(source, member.id, member.grant, now)
 
     def _relay(self, source: _Connection, member: Member, signal: SendSignal) -> None:
         if signal.id <= member.rx:
@@ -277,6 +421,8 @@ class Rooms:
         if refusal is not None:
             code, text = refusal
             self.counters[str(code)] += 1
+            if code is ErrorCode.PEER_UNAVAILABLE:
+                self._send(source, SignalAck(id=signal.id, status="unavailable"))
             self._hall.post(member, Error(code=code, message=text, ref=signal.id, to=signal.to))
             return
         self.counters["relayed"] += 1
@@ -348,17 +494,21 @@ class Rooms:
         member.leave_connection(now)
         self._set_timer(now + self.limits.resume_window, member.sid)
         self._note(member, "away", "")
-        self._hall.announce(member, "away")
+        if not self._draining:  # then everybody goes, and comes back
+            self._hall.announce(member, "away")
 
     # Time
 
-    def _set_timer(self, at: float, owner: int | str) -> None:
+    def _set_timer(self, at: float, owner: int | str | _IceTimer) -> None:
         self._timers_set += 1
         heapq.heappush(self._timers, (at, self._timers_set, owner))
 
     def _check_connection(self, number: int, now: float) -> None:
         source = self._connections.get(number)
         if source is None:
+            return
+        if source.entering is not None:
+            self._set_timer(now + self.limits.hello_timeout, number)
             return
         if source.member is None:
             text = f"no hello within {self.limits.hello_timeout:g} s"

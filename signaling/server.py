@@ -11,7 +11,7 @@ import random as random_module
 import re
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
@@ -27,8 +27,9 @@ from signaling import pages
 from signaling.addresses import address_key
 from signaling.backends import Backend
 from signaling.backends.memory import MemoryBackend
-from signaling.effects import Close, Effect, Note, Pause, Send
+from signaling.effects import AwaitIce, Close, Effect, Note, Pause, Send
 from signaling.errors import ListenFailed
+from signaling.hooks import Authorizer, IceServerSource, Metrics
 from signaling.limits import Limits, is_room_name
 from signaling.link import SOCKET_PATH
 from signaling.messages import SUBPROTOCOL, CloseCode, IceInfo, IceServerInfo
@@ -40,6 +41,7 @@ _silent = logging.getLogger("signaling.server.websockets")
 _silent.setLevel(logging.CRITICAL + 1)
 
 _CLOSE_TIMEOUT = 1.0
+_ICE_TIMEOUT = 3.0
 _READ_AHEAD = 4
 _SEND_BUFFER = 64 * 1024
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
@@ -62,6 +64,7 @@ class SignalingServer:
         self._last_number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._fetching: set[asyncio.Task[None]] = set()
         self._closed = False
         self._secure = False
         self._names: list[tuple[str, int]] = []
@@ -75,14 +78,18 @@ class SignalingServer:
         limits: Limits | None = None,
         ssl: SSLContext | None = None,
         ice_servers: Sequence[IceServerInfo | str] = (),
-        ice_ttl: int | None = None,
+        ice: IceServerSource | None = None,
+        authorizer: Authorizer | None = None,
+        metrics: Metrics | None = None,
         backend: Backend | None = None,
         random: RandomSource | None = None,
     ) -> SignalingServer:
         """Listen on ``host`` (``None``: every interface) and ``port`` (0: any that is free).
 
         ``ice_servers`` are announced to every client; ``{host}`` in a URL becomes the host name by
-        which the client reached this server. Raises :class:`signaling.errors.ListenFailed`.
+        which the client reached this server. ``ice`` takes their place where every session has
+        credentials of its own; ``authorizer`` says who may enter. A ``backend`` that is given has
+        its own of these. Raises :class:`signaling.errors.ListenFailed`.
         """
         limits = limits if limits is not None else Limits()
         if backend is None:
@@ -91,7 +98,13 @@ class SignalingServer:
                 for server in ice_servers
             ]
             source = random if random is not None else random_module.SystemRandom()
-            backend = MemoryBackend(source, limits, ice=IceInfo(servers=servers, ttl=ice_ttl))
+            backend = MemoryBackend(
+                source,
+                limits,
+                ice=ice if ice is not None else IceInfo(servers=servers),
+                authorizer=authorizer,
+                metrics=metrics,
+            )
         server = cls(backend, limits)
         await server._listen(host, port, ssl)
         return server
@@ -168,6 +181,8 @@ class SignalingServer:
         self._closed = True
         self._server.close(close_connections=False)
         self._backend.drain(0.0, jitter)
+        for number in list(self._sockets):
+            self._backend.dismiss(number)
         if self._timer is not None:
             self._timer.cancel()
         if self._closing:
@@ -235,7 +250,8 @@ class SignalingServer:
         number = connection.number = self._last_number
         self._sockets[number] = connection
         host = _host_of(connection.request)
-        self._backend.on_open(number, connection.peer, self._loop.time(), host=host)
+        origin = _one_header(connection.request, "Origin")
+        self._backend.on_open(number, connection.peer, self._loop.time(), host=host, origin=origin)
         try:
             while True:
                 wait = connection.paused_until - self._loop.time()
@@ -277,6 +293,10 @@ class SignalingServer:
                     connection = self._sockets.get(number)
                     if connection is not None:
                         connection.paused_until = self._loop.time() + seconds
+                case AwaitIce(connection=number, servers=servers):
+                    task = self._loop.create_task(self._await_ice(number, servers))
+                    self._fetching.add(task)
+                    task.add_done_callback(self._fetching.discard)
                 case Note(event=event, fields=fields):
                     words = " ".join(f"{name}={value}" for name, value in fields.items())
                     _log.info("%s %s", event, words, extra={"signaling": fields})
@@ -287,6 +307,15 @@ class SignalingServer:
             self._close(connection, CloseCode.SLOW, "slow reader")
             self._backend.on_close(connection.number, self._loop.time())
         self._set_timer()
+
+    async def _await_ice(self, number: int, servers: Awaitable[IceInfo]) -> None:
+        ice: IceInfo | None = None
+        try:
+            async with asyncio.timeout(_ICE_TIMEOUT):
+                ice = await servers
+        except Exception as error:
+            _log.warning("no ICE servers: %s", type(error).__name__)
+        self._backend.on_ice_servers(number, ice, self._loop.time())
 
     def _close(self, connection: _Socket, code: int, reason: str) -> None:
         task = self._loop.create_task(connection.finish(code, reason))
@@ -376,9 +405,13 @@ class _TurnedAway(asyncio.Protocol):
 
 def _host_of(request: Request | None) -> str:
     """The host name a request asked for, without its port; ``""`` if it is not one."""
-    headers = request.headers.get_all("Host") if request is not None else []
-    match = _HOST.fullmatch(headers[0]) if len(headers) == 1 else None
+    match = _HOST.fullmatch(_one_header(request, "Host") or "")
     return match.group(1) if match is not None else ""
+
+
+def _one_header(request: Request | None, name: str) -> str | None:
+    headers = request.headers.get_all(name) if request is not None else []
+    return headers[0] if len(headers) == 1 else None
 
 
 def _words(error: OSError) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from signaling.effects import Effect
+from signaling.messages import IceInfo
 
 Apply = Callable[[list[Effect]], None]
 
@@ -27,11 +28,24 @@ class Backend(Protocol):
 
     async def start(self, apply: Apply) -> None: ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether new clients are served as they should be: ``/readyz``."""
+
     def on_open(
-        self, connection: int, address: tuple[str, int], now: float, *, host: str = ""
+        self,
+        connection: int,
+        address: tuple[str, int],
+        now: float,
+        *,
+        host: str = "",
+        origin: str | None = None,
     ) -> None: ...
 
     def on_message(self, connection: int, data: str | bytes, now: float) -> None: ...
+
+    def on_ice_servers(self, connection: int, ice: IceInfo | None, now: float) -> None:
+        """What an ``AwaitIce`` effect came to."""
 
     def on_close(self, connection: int, now: float) -> None: ...
 
@@ -40,6 +54,9 @@ class Backend(Protocol):
     def get_timer(self) -> float | None: ...
 
     def drain(self, in_s: float, jitter_s: float) -> None:
-        """Send everybody away; nothing is accepted after that."""
+        """Tell everybody that this process goes away in ``in_s`` seconds."""
+
+    def dismiss(self, connection: int) -> None:
+        """Close one connection with code 4000; its session waits for a resume elsewhere."""
 
     async def close(self) -> None: ...

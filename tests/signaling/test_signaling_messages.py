@@ -14,11 +14,13 @@ from signaling.errors import InvalidMessage
 from signaling.limits import Limits
 from signaling.messages import (
     KINDS,
+    AskIce,
     ClientMessage,
     CloseCode,
     Drain,
     Error,
     ErrorCode,
+    FreshIce,
     Hello,
     IceInfo,
     IceServerInfo,
@@ -30,6 +32,7 @@ from signaling.messages import (
     Ping,
     Pong,
     Relayed,
+    ReportOutcome,
     Resume,
     Resumed,
     SendSignal,
@@ -46,8 +49,15 @@ from signaling.messages import (
 FROM_CLIENT: list[tuple[ClientMessage, str]] = [
     (Hello(v=1, room="r"), '{"type":"hello","v":1,"room":"r"}'),
     (
-        Hello(v=1, room="r", meta="m", max_peers=2, resume=Resume(sid="s", key="k", seq=3)),
-        '{"type":"hello","v":1,"room":"r","meta":"m","max_peers":2,'
+        Hello(
+            v=1,
+            room="r",
+            token="t",
+            meta="m",
+            max_peers=2,
+            resume=Resume(sid="s", key="k", seq=3),
+        ),
+        '{"type":"hello","v":1,"room":"r","token":"t","meta":"m","max_peers":2,'
         '"resume":{"sid":"s","key":"k","seq":3}}',
     ),
     (
@@ -55,6 +65,8 @@ FROM_CLIENT: list[tuple[ClientMessage, str]] = [
         '{"type":"signal","id":1,"to":"p","link":"l","gen":0,"kind":"offer","data":"d"}',
     ),
     (SeqAck(seq=0), '{"type":"ack","seq":0}'),
+    (AskIce(), '{"type":"ice"}'),
+    (ReportOutcome(outcome="direct", ms=7), '{"type":"outcome","outcome":"direct","ms":7}'),
     (Leave(), '{"type":"leave"}'),
     (Ping(n=3), '{"type":"ping","n":3}'),
 ]
@@ -91,6 +103,10 @@ FROM_SERVER: list[tuple[ServerMessage, str]] = [
         '{"type":"signal","seq":1,"from":"q","link":"l","gen":0,"kind":"cand","data":"d"}',
     ),
     (SignalAck(id=1, status="queued"), '{"type":"ack","id":1,"status":"queued"}'),
+    (
+        FreshIce(servers=[IceServerInfo(urls=["stun:h"])], ttl=60),
+        '{"type":"ice","servers":[{"urls":["stun:h"]}],"ttl":60}',
+    ),
     (Pong(n=0), '{"type":"pong","n":0}'),
     (
         Error(code="busy", message="m", retry_after=1.5, fatal=True),
@@ -135,7 +151,8 @@ def test_secrets_are_not_in_the_words_for_debugging() -> None:
     relayed = Relayed(seq=1, sender="q", link="l", gen=0, kind="offer", data="hidden-data")
     server = IceServerInfo(urls=["turn:h"], username="u", credential="hidden-credential")
     welcome = FROM_SERVER[0][0]
-    for thing in (resume, Hello(v=1, room="r", resume=resume), signal, relayed, server):
+    hello = Hello(v=1, room="hidden-room", token="hidden-token", meta="m", resume=resume)
+    for thing in (resume, hello, signal, relayed, server):
         assert "hidden" not in repr(thing)
     assert "'k'" not in repr(welcome)
 
@@ -151,7 +168,7 @@ def test_close_codes_tell_what_to_do() -> None:
     for code in CloseCode:
         if code >= 4000:
             assert (code < 4500) == (
-                code.name in ("DRAIN", "SLOW", "IDLE", "BUSY", "HELLO_TIMEOUT")
+                code.name in ("DRAIN", "SLOW", "IDLE", "BUS_LOST", "BUSY", "HELLO_TIMEOUT")
             )
 
 

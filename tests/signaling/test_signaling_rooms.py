@@ -81,14 +81,16 @@ def test_rooms_do_not_hear_each_other() -> None:
     shell = Shell()
     _, first = shell.join(ROOM)
     other, _ = shell.join(OTHER_ROOM)
-    (refusal,) = shell.signal(other, 1, first["self"])
+    ack, refusal = shell.signal(other, 1, first["self"])
+    assert ack == {"type": "ack", "id": 1, "status": "unavailable"}
     assert refusal["code"] == "peer_unavailable"
 
 
 def test_a_signal_to_nobody_is_an_error_at_once_that_names_it() -> None:
     shell = Shell()
     a, first = shell.join()
-    (refusal,) = shell.signal(a, 1, "nobody")
+    ack, refusal = shell.signal(a, 1, "nobody")
+    assert ack == {"type": "ack", "id": 1, "status": "unavailable"}
     assert refusal == {
         "type": "error",
         "code": "peer_unavailable",
@@ -97,7 +99,7 @@ def test_a_signal_to_nobody_is_an_error_at_once_that_names_it() -> None:
         "to": "nobody",
         "seq": 1,
     }
-    (refusal,) = shell.signal(a, 2, first["self"])
+    _, refusal = shell.signal(a, 2, first["self"])
     assert refusal["code"] == "peer_unavailable"
 
 
@@ -236,7 +238,7 @@ def test_leaving_ends_the_session_at_once_and_the_last_one_the_room() -> None:
     assert shell.closed[a] == 1000
     assert shell.heard(b, "peer")[-1]["reason"] == "left"
     shell.say(b, "leave")
-    assert shell.rooms.sizes == {"rooms": 0, "sessions": 0, "connections": 0}
+    assert not any(shell.rooms.sizes.values()), shell.rooms.sizes
 
 
 def test_an_absent_peer_gets_64_messages_and_then_the_sender_is_told() -> None:
@@ -449,6 +451,9 @@ def test_drain_tells_everybody_and_closes() -> None:
     shell.apply(shell.rooms.drain(0.0, 2.0))
     for connection in (a, b):
         assert shell.sent[connection][-1] == {"type": "drain", "in_s": 0.0, "jitter_s": 2.0}
+        shell.apply(shell.rooms.dismiss(connection))
+    for connection in (a, b):
+        assert shell.sent[connection][-1]["type"] == "drain"
         assert shell.closed[connection] == 4000
 
 
