@@ -8,6 +8,10 @@ Address = tuple[str, int]
 """A transport address: the IP address in its canonical text form, and the port."""
 
 
+Buffer = bytes | bytearray | memoryview
+"""What can be sent."""
+
+
 def format_address(address: Address) -> str:
     """``host:port``, with brackets around an IPv6 address."""
     host, port = address

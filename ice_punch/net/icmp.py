@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -34,6 +35,8 @@ class QueuedError:
     is_local: bool
     """Raised by this host, not by an ICMP message."""
     is_hard: bool
+    path_mtu: int | None = None
+    """Bytes of an IP packet that the path takes, where that is the error (EMSGSIZE)."""
 
 
 def enable(sock: socket.socket) -> bool:
@@ -55,16 +58,17 @@ def read(sock: socket.socket) -> QueuedError | None:
         _, ancillary, _, destination = sock.recvmsg(0, 512, _MSG_ERRQUEUE)
     except OSError:
         return None
-    number, origin, kind, code = 0, 0, 0, 0
+    number, origin, kind, code, info = 0, 0, 0, 0, 0
     for level, name, data in ancillary:
         if (level, name) in (
             (socket.IPPROTO_IP, _IP_RECVERR),
             (socket.IPPROTO_IPV6, _IPV6_RECVERR),
         ) and len(data) >= _EXTENDED_ERROR.size:
-            number, origin, kind, code, *_ = _EXTENDED_ERROR.unpack_from(data)
+            number, origin, kind, code, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
     return QueuedError(
         destination=destination[:2],
         error=OSError(number, os.strerror(number)),
         is_local=origin not in _HARD,
         is_hard=(kind, code) in _HARD.get(origin, ()),
+        path_mtu=info if number == errno.EMSGSIZE and info else None,
     )

@@ -1,0 +1,382 @@
+"""A UDP socket on an event loop: every readiness event drains it, errors name their destination."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from ice_punch.datagram import Address, Buffer
+from ice_punch.net import icmp
+from ice_punch.net.udp import offload
+from ice_punch.net.udp.binding import bind
+from ice_punch.net.udp.sending import Fate, Sender
+from ice_punch.net.udp.stats import UdpStats
+
+DatagramHandler = Callable[[bytes, Address, Address], None]
+"""Data, source, and the local address it arrived at."""
+SegmentsHandler = Callable[[bytearray, int, int, Address, Address], None]
+"""A buffer, how many of its bytes came, the bytes of each datagram among them (the last may be
+shorter), source, and local address. The buffer is valid only during the call."""
+ErrorHandler = Callable[[Address | None, OSError], None]
+
+MAX_DATAGRAM = 65535
+DRAIN_LIMIT = 64
+"""Datagrams read before other work of the event loop gets its turn; with receive offload it ends
+with the packet that reaches ``DRAIN_LIMIT_OFFLOAD``."""
+DRAIN_LIMIT_OFFLOAD = 256
+SEND_QUEUE = 256
+"""Datagrams held while the kernel's send buffer is full."""
+
+_SO_MAX_PACING_RATE = 47
+_UNPACED = 0xFFFFFFFF
+
+
+class UdpSocket:
+    """One UDP socket, bound to one IP address.
+
+    ``on_error`` may be replaced at any time. It is told hard errors: an ICMP error that says a
+    datagram to ``destination`` can not arrive (RFC 8445 section 7.2.5.2.2; Linux only), or a
+    destination that this host has no way to. Never from within ``send``, always from the event
+    loop. A datagram too large for the path is no such error: ``send`` returns False and
+    ``stats.too_large`` counts it, and ``on_path_mtu`` is told how large a packet may be, where the
+    kernel knows.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_datagram: DatagramHandler,
+        on_error: ErrorHandler | None,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_segments: SegmentsHandler | None = None,
+        segment: bool = True,
+    ) -> None:
+        """Takes over a bound, non-blocking socket; ``open`` makes one."""
+        self.on_datagram = on_datagram
+        self.on_error = on_error
+        self.on_writable: Callable[[], None] | None = None
+        """Called once the kernel takes datagrams again after ``send_many`` or ``send_segments`` was
+        blocked."""
+        self.on_path_mtu: Callable[[Address, int], None] | None = None
+        """Told the bytes of an IP packet that the kernel knows to be too many for a destination's
+        path, plus one: its path MTU."""
+        self.stats = UdpStats()
+        host, port = sock.getsockname()[:2]
+        self.local: Address = (host, port)
+        self._socket = sock
+        self._loop = loop
+        self._closed = False
+        self._buffer = bytearray(MAX_DATAGRAM)
+        self._buffers = [self._buffer]
+        self._view = memoryview(self._buffer)
+        self._unsent: deque[tuple[bytes, Address]] = deque()
+        self._blocked = False
+        self._on_segments = on_segments
+        self._receives_segments = on_segments is not None and offload.enable_receive(sock)
+        self._reports_icmp = icmp.enable(sock)
+        self._sender = Sender(
+            sock,
+            self.stats,
+            segment=segment and offload.can_segment(sock),
+            drain_errors=self._drain_errors if self._reports_icmp else None,
+            report=self._report,
+        )
+        self._epoll: select.epoll | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._start()
+
+    @classmethod
+    def open(
+        cls,
+        ip: str,
+        on_datagram: DatagramHandler,
+        *,
+        on_error: ErrorHandler | None = None,
+        on_segments: SegmentsHandler | None = None,
+        port_range: tuple[int, int] | None = None,
+        port: int = 0,
+        loop: asyncio.AbstractEventLoop | None = None,
+        segment: bool = True,
+    ) -> UdpSocket:
+        """Bind to ``ip`` and a free port of ``port_range`` (both ends included), or to ``port``.
+
+        With ``on_segments`` datagrams come as the kernel has them, many at a time where it has
+        receive offload, and ``on_datagram`` is not called. ``segment`` False sends without
+        segmentation offload.
+
+        Raises PortRangeExhausted when no port is free, InvalidConfiguration for a range that is
+        none, InterfaceNotFound when ``ip`` is not an address of this host, OSError for the rest.
+        """
+        loop = loop or asyncio.get_running_loop()
+        sock = bind(ip, port_range, port)
+        try:
+            return cls(sock, on_datagram, on_error, loop, on_segments=on_segments, segment=segment)
+        except BaseException:
+            sock.close()
+            raise
+
+    @property
+    def segments(self) -> bool:
+        """Whether datagrams of one size leave as one packet, for the kernel to cut."""
+        return self._sender.segments_work
+
+    @property
+    def receives_segments(self) -> bool:
+        """Whether the kernel may hand in several datagrams as one packet."""
+        return self._receives_segments
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def send(self, data: bytes, destination: Address) -> bool:
+        """Send a datagram, or queue it while the kernel can take no more.
+
+        False: it was dropped, ``stats`` counts why. Never raises and never blocks.
+        ``destination`` has an IP address, not a name.
+        """
+        if self._closed:
+            return False
+        if self._unsent or self._starting is not None:
+            return self._queue(data, destination)
+        fate = self._sender.one(data, destination)
+        if fate is Fate.BLOCKED:
+            return self._queue(data, destination)
+        return fate is Fate.SENT
+
+    def send_many(self, datagrams: Sequence[Buffer], destination: Address) -> int:
+        """Send datagrams in order, in as few system calls as the kernel allows.
+
+        Returns how many are dealt with: sent, or lost and counted in ``stats``. Where those are
+        not all, the kernel takes no more for now, and ``on_writable`` is called when it does.
+        """
+        if self._closed:
+            return len(datagrams)
+        if self._unsent or self._starting is not None:
+            return self._block(0)
+        done = self._sender.many(datagrams, destination)
+        return done if done == len(datagrams) else self._block(done)
+
+    def send_segments(self, buffer: Buffer, size: int, destination: Address) -> int:
+        """``send_many`` for datagrams of ``size`` bytes that lie back to back in ``buffer``; the
+        last may be shorter. Returns how many of its bytes are dealt with."""
+        if self._closed:
+            return len(buffer)
+        if self._unsent or self._starting is not None:
+            return self._block(0)
+        done = self._sender.segments(memoryview(buffer), size, destination)
+        return done if done == len(buffer) else self._block(done)
+
+    def set_pacing_rate(self, rate: float | None) -> None:
+        """Have the kernel spread packets to so many bytes a second, where its queueing does that
+        (Linux with ``fq``); elsewhere nothing happens."""
+        if sys.platform == "linux":
+            value = _UNPACED if rate is None else min(max(1, int(rate)), _UNPACED - 1)
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, value)
+
+    def close(self) -> None:
+        """Stop and close; what is still queued is dropped. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._unsent.clear()
+        if self._starting is not None:
+            self._starting.cancel()
+        if self._sender.transport is not None:
+            self._sender.transport.abort()
+        else:
+            self._stop_watching()
+        self._socket.close()
+
+    def _stop_watching(self) -> None:
+        if self._epoll is not None:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+        else:
+            with contextlib.suppress(NotImplementedError):
+                self._loop.remove_reader(self._socket.fileno())
+                self._loop.remove_writer(self._socket.fileno())
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    # -- the event loop -----------------------------------------------------------------------
+
+    def _start(self) -> None:
+        try:
+            if self._reports_icmp and not isinstance(self._loop, asyncio.SelectorEventLoop):
+                # libuv stops polling a descriptor for good once it reports POLLERR, which is how
+                # an ICMP error shows. Around the socket, an epoll descriptor is merely readable.
+                self._epoll = select.epoll()
+                self._epoll.register(self._socket.fileno(), select.EPOLLIN)
+                self._loop.add_reader(self._epoll.fileno(), self._on_ready)
+            else:
+                self._loop.add_reader(self._socket.fileno(), self._on_readable)
+        except NotImplementedError:  # Windows' proactor loop
+            self._starting = self._loop.create_task(self._start_transport())
+
+    async def _start_transport(self) -> None:
+        transport, _ = await self._loop.create_datagram_endpoint(
+            lambda: _Protocol(self), sock=self._socket
+        )
+        self._sender.transport = transport
+        self._starting = None
+        self._flush()
+
+    def _on_ready(self) -> None:
+        if self._unsent or self._blocked:
+            self._flush()
+        self._on_readable()
+
+    def _on_readable(self) -> None:
+        before = self.stats.received
+        if self._receives_segments:
+            self._read_segments()
+        else:
+            self._read()
+        if self.stats.received == before:
+            self._drain_errors()
+
+    def _read(self) -> None:
+        receive = self._socket.recvfrom_into
+        for _ in range(DRAIN_LIMIT):
+            if self._closed:
+                return
+            try:
+                size, source = receive(self._buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                # An ICMP error for something sent earlier; what was received waits behind it.
+                self._drain_errors()
+                continue
+            self._take(size, size, source[:2])
+
+    def _read_segments(self) -> None:
+        receive, limit = self._socket.recvmsg_into, self.stats.received + DRAIN_LIMIT_OFFLOAD
+        for _ in range(DRAIN_LIMIT):
+            if self._closed or self.stats.received >= limit:
+                return
+            try:
+                size, ancillary, _flags, source = receive(self._buffers, offload.ANCILLARY_SPACE)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._drain_errors()
+                continue
+            segment = offload.segment_size(ancillary, size) if ancillary else size
+            self._take(size, segment, source[:2])
+
+    def _take(self, size: int, segment: int, source: Address) -> None:
+        stats = self.stats
+        stats.received += -(-size // segment) if segment else 1
+        stats.received_bytes += size
+        if self._on_segments is not None:
+            self._on_segments(self._buffer, size, segment, source, self.local)
+        else:
+            self.on_datagram(bytes(self._view[:size]), source, self.local)
+
+    def receive(self, data: bytes, source: Address) -> None:
+        """A datagram that came another way than from the socket's own readiness."""
+        self._view[: len(data)] = data
+        self._take(len(data), len(data), source)
+
+    def fail(self, error: OSError) -> None:
+        """What was sent earlier has failed, and nobody knows where it should have gone."""
+        self._sender.refuse(None, error)
+
+    def _queue(self, data: bytes, destination: Address) -> bool:
+        if len(self._unsent) >= SEND_QUEUE:
+            self.stats.dropped += 1
+            return False
+        self._watch_for_room()
+        self._unsent.append((data, destination))
+        return True
+
+    def _block(self, done: int) -> int:
+        self._watch_for_room()
+        self._blocked = True
+        return done
+
+    def _watch_for_room(self) -> None:
+        if self._unsent or self._blocked or self._starting is not None:
+            return
+        if self._epoll is not None:
+            self._epoll.modify(self._socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        else:
+            self._loop.add_writer(self._socket.fileno(), self._flush)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, deque()
+        blocked, self._blocked = self._blocked, False
+        if self._epoll is not None:
+            self._epoll.modify(self._socket.fileno(), select.EPOLLIN)
+        elif self._sender.transport is None:
+            self._loop.remove_writer(self._socket.fileno())
+        for data, destination in unsent:
+            self.send(data, destination)
+        if not blocked:
+            return
+        if self._unsent:
+            self._blocked = True
+        elif self.on_writable is not None:
+            self.on_writable()
+
+    # -- errors -------------------------------------------------------------------------------
+
+    def _drain_errors(self) -> bool:
+        """Report what waits in the socket's error queue; True if there was an ICMP error."""
+        found = False
+        for _ in range(DRAIN_LIMIT):
+            if self._closed or not self._reports_icmp:
+                break
+            queued = icmp.read(self._socket)
+            if queued is None:
+                break
+            if queued.path_mtu is not None and self.on_path_mtu is not None:
+                self._loop.call_soon(self._call_on_path_mtu, queued.destination, queued.path_mtu)
+            if queued.is_local:
+                continue  # `send` has seen it
+            found = True
+            if queued.is_hard:
+                self.stats.icmp_errors += 1
+                self._report(queued.destination, queued.error)
+            else:
+                self.stats.icmp_ignored += 1
+        return found
+
+    def _report(self, destination: Address | None, error: OSError) -> None:
+        self._loop.call_soon(self._call_on_error, destination, error)
+
+    def _call_on_error(self, destination: Address | None, error: OSError) -> None:
+        if self.on_error is not None and not self._closed:
+            self.on_error(destination, error)
+
+    def _call_on_path_mtu(self, destination: Address, mtu: int) -> None:
+        if self.on_path_mtu is not None and not self._closed:
+            self.on_path_mtu(destination, mtu)
+
+
+class _Protocol(asyncio.DatagramProtocol):
+    """The same socket where the event loop can not watch descriptors."""
+
+    def __init__(self, owner: UdpSocket) -> None:
+        self._owner = owner
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        owner = self._owner
+        if not owner.closed:
+            owner.receive(data, addr[:2])
+
+    def error_received(self, exc: Exception) -> None:
+        if isinstance(exc, OSError):
+            self._owner.fail(exc)
