@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from signaling.client import SignalingClient
+    from signaling.client import ClientState, SignalingClient
     from signaling.errors import (
         BadRoom,
         ClientClosed,
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
         SessionLost,
         SessionReplaced,
         SignalingError,
+        TokenExpired,
+        Unauthorized,
         VersionRefused,
     )
     from signaling.events import (
+        Acknowledged,
         Disconnected,
         Event,
+        IceServersChanged,
         Peer,
         PeerAway,
         PeerBack,
@@ -42,16 +46,18 @@ if TYPE_CHECKING:
         Unavailable,
         Welcomed,
     )
+    from signaling.hooks import Authorizer, Denied, Grant, IceRequest, IceServerSource, Metrics
     from signaling.limits import Limits
     from signaling.link import Link, ServerUrl
-    from signaling.messages import IceServerInfo, Kind
+    from signaling.messages import IceInfo, IceServerInfo, Kind
+    from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
     from signaling.randomness import RandomSource
     from signaling.rooms import Rooms
     from signaling.sealing import Sealer
     from signaling.server import SignalingServer
 
 _HOMES = {
-    "client": ("SignalingClient",),
+    "client": ("ClientState", "SignalingClient"),
     "errors": (
         "BadRoom",
         "ClientClosed",
@@ -68,11 +74,15 @@ _HOMES = {
         "SessionLost",
         "SessionReplaced",
         "SignalingError",
+        "TokenExpired",
+        "Unauthorized",
         "VersionRefused",
     ),
     "events": (
+        "Acknowledged",
         "Disconnected",
         "Event",
+        "IceServersChanged",
         "Peer",
         "PeerAway",
         "PeerBack",
@@ -84,9 +94,11 @@ _HOMES = {
         "Unavailable",
         "Welcomed",
     ),
+    "hooks": ("Authorizer", "Denied", "Grant", "IceRequest", "IceServerSource", "Metrics"),
     "limits": ("Limits",),
     "link": ("Link", "ServerUrl"),
-    "messages": ("IceServerInfo", "Kind"),
+    "messages": ("IceInfo", "IceServerInfo", "Kind"),
+    "negotiation": ("AskForOffer", "MakeOffer", "Negotiation"),
     "randomness": ("RandomSource",),
     "rooms": ("Rooms",),
     "sealing": ("Sealer",),
@@ -108,11 +120,21 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Acknowledged",
+    "AskForOffer",
+    "Authorizer",
     "BadRoom",
     "ClientClosed",
+    "ClientState",
+    "Denied",
     "Disconnected",
     "Event",
+    "Grant",
+    "IceInfo",
+    "IceRequest",
     "IceServerInfo",
+    "IceServerSource",
+    "IceServersChanged",
     "InvalidLink",
     "InvalidMessage",
     "InvalidServerUrl",
@@ -120,7 +142,10 @@ __all__ = [
     "Limits",
     "Link",
     "ListenFailed",
+    "MakeOffer",
     "MessageTooLarge",
+    "Metrics",
+    "Negotiation",
     "Peer",
     "PeerAway",
     "PeerBack",
@@ -143,6 +168,8 @@ __all__ = [
     "SignalingClient",
     "SignalingError",
     "SignalingServer",
+    "TokenExpired",
+    "Unauthorized",
     "Unavailable",
     "VersionRefused",
     "Welcomed",

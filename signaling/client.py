@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as random_module
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from ssl import SSLContext
 from typing import Self
 
@@ -24,12 +26,14 @@ from signaling.errors import (
     SessionLost,
     SessionReplaced,
     SignalingError,
+    TokenExpired,
+    Unauthorized,
     VersionRefused,
 )
 from signaling.events import Disconnected, Event, Rejected
 from signaling.link import ServerUrl
 from signaling.mailbox import Mailbox
-from signaling.messages import CloseCode, Error, ErrorCode, Kind
+from signaling.messages import CloseCode, Error, ErrorCode, Kind, Outcome
 from signaling.randomness import RandomSource
 from signaling.session import ClientSession
 
@@ -51,12 +55,28 @@ _REFUSALS: dict[int, type[ServerRefused]] = {
     CloseCode.ABUSE: ProtocolRefused,
     CloseCode.TOO_BIG: ProtocolRefused,
     CloseCode.REPLACED: SessionReplaced,
+    CloseCode.UNAUTHORIZED: Unauthorized,
+    CloseCode.TOKEN_EXPIRED: TokenExpired,
     CloseCode.ROOM_FULL: RoomFull,
     CloseCode.VERSION: VersionRefused,
     CloseCode.BAD_ROOM: BadRoom,
 }
 # RFC 6455 section 7.4.1: codes by which a server says that trying again makes no sense.
 _FINAL_STANDARD_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
+
+
+class ClientState(StrEnum):
+    """What a client is at."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    """On the way to the server, or to its greeting."""
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    """Without a connection; the next try comes after a while."""
+    REFUSED = "refused"
+    """The server does not want this client, or was never reached. Final."""
+    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +98,11 @@ class SignalingClient:
     full jitter, from 0.5 s doubling to 30 s, and resumes: signals are neither lost nor doubled.
 
     ``url`` is the server's, ``http(s)`` or ``ws(s)``; ``meta`` a note of at most 1 KiB to the other
-    peers; ``max_peers`` the seats of the room if this client comes first. ``ssl`` replaces the
-    system's trust in certificates. Raises :class:`signaling.errors.InvalidServerUrl`.
+    peers; ``max_peers`` the seats of the room if this client comes first. ``token`` is what the
+    server's authorization asks for; a function is called for every connection, and once more if
+    the server finds the token expired. ``ssl`` replaces the system's trust in certificates.
+    ``https_proxy``, ``http_proxy``, ``all_proxy`` and ``no_proxy`` in the environment hold.
+    Raises :class:`signaling.errors.InvalidServerUrl`.
     """
 
     def __init__(
@@ -89,11 +112,14 @@ class SignalingClient:
         *,
         meta: str = "",
         max_peers: int | None = None,
+        token: str | Callable[[], str] = "",
         ssl: SSLContext | None = None,
         random: RandomSource | None = None,
     ) -> None:
         self.server = ServerUrl.parse(url)
         self._session = ClientSession(room, meta=meta, max_peers=max_peers)
+        self._token = token
+        self._renewed = False
         self._ssl = ssl
         self._random = random if random is not None else random_module.SystemRandom()
         self._connection: ClientConnection | None = None
@@ -102,6 +128,7 @@ class SignalingClient:
         self._window = asyncio.Event()
         self._turn = asyncio.Lock()
         self._mailbox: Mailbox[Event] = Mailbox(EVENTS)
+        self._waiting = False
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
         self._error: SignalingError | None = None
@@ -116,6 +143,18 @@ class SignalingClient:
     def connected(self) -> bool:
         """Whether there is a connection that the server has greeted."""
         return self._session.established
+
+    @property
+    def state(self) -> ClientState:
+        if self._closed:
+            return ClientState.CLOSED
+        if self._error is not None:
+            return ClientState.REFUSED
+        if self._runner is None:
+            return ClientState.NEW
+        if self._session.established:
+            return ClientState.CONNECTED
+        return ClientState.WAITING if self._waiting else ClientState.CONNECTING
 
     async def connect(self, timeout: float = 10.0) -> None:
         """Enter the room. Returns when the server has welcomed this client.
@@ -164,6 +203,19 @@ class SignalingClient:
             ref = self._session.send(to, link, generation, kind, data, self._now())
             self._flush()
             return ref
+
+    def ask_for_ice_servers(self) -> None:
+        """Ask for fresh ones; they come as :class:`signaling.events.IceServersChanged`."""
+        self._session.ask_for_ice_servers()
+        self._flush()
+
+    def report_outcome(self, outcome: Outcome, seconds: float | None = None) -> None:
+        """Tell the server's statistics how an attempt ended: ``direct``, ``relay`` or ``failed``.
+
+        ``seconds`` is the time until there was a path. Lost while there is no connection.
+        """
+        self._session.report_outcome(outcome, seconds)
+        self._flush()
 
     def __aiter__(self) -> Self:
         return self
@@ -228,7 +280,9 @@ class SignalingClient:
             _log.info("disconnected reason=%r retry_in=%.1f", str(loss.error), delay)
             if self._greeted.is_set():
                 await self._mailbox.put(Disconnected(str(loss.error), delay))
+            self._waiting = True
             await asyncio.sleep(delay)
+            self._waiting = False
 
     def _delay(self, loss: _Loss, attempt: int) -> float:
         if loss.jitter is not None:
@@ -246,6 +300,7 @@ class SignalingClient:
         except ServerUnreachable as error:
             return _Loss(error, temporary=error.cause == "busy")
         self._connection = connection
+        self._session.token = self._token if isinstance(self._token, str) else self._token()
         self._session.connection_made(self._now())
         self._flush()
         try:
@@ -286,6 +341,7 @@ class SignalingClient:
             for event in events:
                 await self._mailbox.put(event)
             if session.established:
+                self._renewed = False
                 self._greeted.set()
 
     def _judge(self, close_code: int | None) -> _Loss:
@@ -296,6 +352,10 @@ class SignalingClient:
         code = close_code if close_code is not None else 1006
         refusal = session.refusal
         words = refusal.message if refusal is not None else f"closed with code {code}"
+        if code == CloseCode.TOKEN_EXPIRED and callable(self._token) and not self._renewed:
+            self._renewed = True
+            text = f"{self.server} wants a new token"
+            return _Loss(ServerUnreachable(text, "busy"), temporary=True)
         if 4500 <= code <= 4999 or code in _FINAL_STANDARD_CODES:
             kind = _REFUSALS.get(code, ServerRefused)
             raise kind(

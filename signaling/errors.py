@@ -92,5 +92,13 @@ class SessionReplaced(ServerRefused):
     """Another connection showed this session's key and took it over (close code 4503)."""
 
 
+class Unauthorized(ServerRefused):
+    """The server wants a token, another token, or another origin (close code 4501)."""
+
+
+class TokenExpired(ServerRefused):
+    """The token was good once (close code 4502)."""
+
+
 class ProtocolRefused(ServerRefused):
     """The server found this client breaking the protocol or its limits (close codes 4500, 4505)."""

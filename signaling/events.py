@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from signaling.errors import SignalingError
 from signaling.messages import IceServerInfo, Kind
@@ -29,6 +30,8 @@ class Welcomed:
     order: int
     peers: tuple[Peer, ...]
     ice_servers: tuple[IceServerInfo, ...]
+    ice_ttl: int | None
+    """Seconds for which their credentials are good; :class:`IceServersChanged` brings new ones."""
     observed: tuple[str, int]
     """The transport address the server sees this client at."""
     seats: int
@@ -79,6 +82,25 @@ class SignalReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The signal ``ref`` was passed on, or waits for a peer that is away.
+
+    Not told of signals whose confirmation was lost with a connection.
+    """
+
+    ref: int
+    status: Literal["delivered", "queued"]
+
+
+@dataclass(frozen=True, slots=True)
+class IceServersChanged:
+    """New ICE servers, before the credentials of those before expire."""
+
+    ice_servers: tuple[IceServerInfo, ...]
+    ice_ttl: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unavailable:
     """The signal ``ref`` was not delivered: ``code`` is the protocol's, ``message`` its words."""
 
@@ -111,6 +133,8 @@ Event = (
     | PeerAway
     | PeerBack
     | SignalReceived
+    | Acknowledged
+    | IceServersChanged
     | Unavailable
     | Disconnected
     | Rejected

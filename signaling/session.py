@@ -11,7 +11,9 @@ from collections import deque
 
 from signaling.errors import ClientClosed, InvalidMessage, MessageTooLarge
 from signaling.events import (
+    Acknowledged,
     Event,
+    IceServersChanged,
     Peer,
     PeerAway,
     PeerBack,
@@ -24,16 +26,20 @@ from signaling.events import (
 )
 from signaling.messages import (
     VERSION,
+    AskIce,
     Drain,
     Error,
+    FreshIce,
     Hello,
     Kind,
     Leave,
+    Outcome,
     PeerInfo,
     PeerNotice,
     Ping,
     Pong,
     Relayed,
+    ReportOutcome,
     Resume,
     SendSignal,
     SeqAck,
@@ -55,7 +61,7 @@ SILENT_PINGS = 2.5
 
 
 class ClientSession:
-    """A place in ``room``. ``meta`` is a note to the other peers.
+    """A place in ``room``. ``meta`` is a note to the other peers, ``token`` the right to enter.
 
     ``max_peers`` is how many seats the room gets if we come first.
 
@@ -64,8 +70,11 @@ class ClientSession:
     when :attr:`fault` says why.
     """
 
-    def __init__(self, room: str, *, meta: str = "", max_peers: int | None = None) -> None:
+    def __init__(
+        self, room: str, *, meta: str = "", max_peers: int | None = None, token: str = ""
+    ) -> None:
         self.room = room
+        self.token = token
         self.meta = meta
         self.max_peers = max_peers
         self.established = False
@@ -110,7 +119,12 @@ class ClientSession:
         self._heard_at = now
         resume = Resume(sid=self._sid, key=self._key, seq=self._taken) if self._sid else None
         hello = Hello(
-            v=VERSION, room=self.room, meta=self.meta, max_peers=self.max_peers, resume=resume
+            v=VERSION,
+            room=self.room,
+            token=self.token,
+            meta=self.meta,
+            max_peers=self.max_peers,
+            resume=resume,
         )
         self._outgoing.append(encode(hello))
 
@@ -140,6 +154,17 @@ class ClientSession:
         if self.established:
             self._outgoing.append(frame)
         return self._last_id
+
+    def ask_for_ice_servers(self) -> None:
+        """They come as an event; the server gives new ones at most every 10 s."""
+        if self.established:
+            self._outgoing.append(encode(AskIce()))
+
+    def report_outcome(self, outcome: Outcome, seconds: float | None) -> None:
+        """Tell the server's statistics how an attempt ended."""
+        if self.established:
+            ms = None if seconds is None else max(0, round(seconds * 1000))
+            self._outgoing.append(encode(ReportOutcome(outcome=outcome, ms=ms)))
 
     def leave(self) -> None:
         """End the session: the server forgets it at once."""
@@ -184,8 +209,12 @@ class ClientSession:
                 return self._numbered(message.seq, message)
             case Error():
                 return self._refused(message)
-            case SignalAck(id=id):
+            case SignalAck(id=id, status=status):
                 self._confirm(id)
+                if status != "unavailable":  # then an error says why
+                    return [Acknowledged(id, status)]
+            case FreshIce(servers=servers, ttl=ttl):
+                return [IceServersChanged(tuple(servers), ttl)]
             case Drain():
                 self.drain = message
             case Pong() | None:
@@ -211,6 +240,7 @@ class ClientSession:
                 order=welcome.order,
                 peers=_peers(welcome.peers),
                 ice_servers=tuple(welcome.ice.servers),
+                ice_ttl=welcome.ice.ttl,
                 observed=(welcome.you.ip, welcome.you.port),
                 seats=welcome.limits.peers,
             )
