@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from ice_punch.datagram import Address
 from ice_punch.stun import (
@@ -19,9 +21,20 @@ from ice_punch.stun import (
     Message,
     MessageClass,
     Method,
+    encode_attribute,
+    encode_message,
+    encode_message_type,
     response_to,
     short_term_key,
 )
+
+CHECKS_REMEMBERED: Final = 1024
+"""Sets of attributes of checks that are kept encoded; they hold no secret."""
+
+_REQUEST: Final = encode_message_type(Method.BINDING, MessageClass.REQUEST)
+_SUCCESS: Final = encode_message_type(Method.BINDING, MessageClass.SUCCESS)
+_SHA1: Final = (Integrity.SHA1,)
+_SHA256: Final = (Integrity.SHA256,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +63,42 @@ def check_request(
     nominate: bool,
 ) -> bytes:
     """A check, RFC 8445 section 7.2.2."""
-    request = Message(Method.BINDING, MessageClass.REQUEST, transaction_id)
-    request.add(USERNAME, f"{remote.ufrag}:{local_ufrag}")
-    request.add(PRIORITY, priority)
-    request.add(ICE_CONTROLLING if controlling else ICE_CONTROLLED, tie_breaker)
+    body = _check_attributes(
+        f"{remote.ufrag}:{local_ufrag}", priority, controlling, tie_breaker, nominate
+    )
+    return encode_message(_REQUEST, transaction_id, body, key=remote.key)
+
+
+@lru_cache(maxsize=CHECKS_REMEMBERED)
+def _check_attributes(
+    username: str,
+    priority: int,
+    controlling: bool,
+    tie_breaker: int,
+    nominate: bool,
+) -> bytes:
+    """The same for all checks of a session from bases of one priority, consent checks included."""
+    role = ICE_CONTROLLING if controlling else ICE_CONTROLLED
+    attributes = (
+        encode_attribute(USERNAME, username)
+        + encode_attribute(PRIORITY, priority)
+        + encode_attribute(role, tie_breaker)
+    )
     if nominate:
-        request.add(USE_CANDIDATE, True)
-    return request.to_bytes(key=remote.key)
+        attributes += encode_attribute(USE_CANDIDATE, True)
+    return attributes
 
 
 def success_response(request: Message, source: Address, key: bytes) -> bytes:
-    response = response_to(request, MessageClass.SUCCESS)
-    response.add(XOR_MAPPED_ADDRESS, source)
-    return response.to_bytes(key=key, algorithms=response_algorithms(request))
+    """The answer to a check, RFC 8445 section 7.3.1.2."""
+    transaction_id = request.transaction_id
+    return encode_message(
+        _SUCCESS,
+        transaction_id,
+        encode_attribute(XOR_MAPPED_ADDRESS, source, transaction_id),
+        key=key,
+        algorithms=response_algorithms(request),
+    )
 
 
 def error_response(
@@ -85,7 +121,7 @@ def error_response(
 
 def response_algorithms(request: Message) -> tuple[Integrity, ...]:
     """RFC 8489 section 9.1.3: MESSAGE-INTEGRITY-SHA256 answers its like."""
-    return (Integrity.SHA256,) if Integrity.SHA256 in request.integrity else (Integrity.SHA1,)
+    return _SHA256 if Integrity.SHA256 in request.integrity else _SHA1
 
 
 @dataclass(frozen=True, slots=True)

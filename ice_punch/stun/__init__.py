@@ -65,11 +65,14 @@ from ice_punch.stun.credentials import (
     short_term_key,
     userhash,
 )
+from ice_punch.stun.integrity import Integrity
 from ice_punch.stun.message import (
-    Integrity,
     Message,
     MessageClass,
     Method,
+    encode_attribute,
+    encode_message,
+    encode_message_type,
     looks_like_stun,
     mapped_address,
     parse_message,
@@ -158,6 +161,9 @@ __all__ = [
     "TransactionEvent",
     "TransactionFailed",
     "TransactionSucceeded",
+    "encode_attribute",
+    "encode_message",
+    "encode_message_type",
     "long_term_key",
     "looks_like_stun",
     "make_nonce",

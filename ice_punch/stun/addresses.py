@@ -15,11 +15,10 @@ IPV6: Final = 2
 
 _HEAD: Final = struct.Struct("!xBH")
 _IPV4: Final = struct.Struct("!xBHI")
+_pack_ipv4: Final = _IPV4.pack
 _SIZE_V4: Final = 8
 _SIZE_V6: Final = 20
 _COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
-_NO_COOKIE: Final = bytes(4)
-_NO_TRANSACTION_ID: Final = bytes(12)
 
 
 @lru_cache(maxsize=4096)
@@ -34,9 +33,18 @@ def _ipv6_text(number: int) -> str:
     return str(ipaddress.IPv6Address(number))
 
 
-@lru_cache(maxsize=1024)
-def _packed(ip: str) -> bytes:
-    return ipaddress.ip_address(ip).packed
+_OCTETS: Final = {str(octet): octet for octet in range(256)}
+
+
+@lru_cache(maxsize=4096)
+def _number(ip: str) -> tuple[int, int]:
+    """The family and the address as a number. Raises ValueError for what is no address."""
+    try:
+        a, b, c, d = map(_OCTETS.__getitem__, ip.split("."))
+    except (KeyError, ValueError):
+        address = ipaddress.ip_address(ip)
+        return IPV4 if address.version == 4 else IPV6, int(address)
+    return IPV4, a << 24 | b << 16 | c << 8 | d
 
 
 def _decode(value: bytes, cookie: int, mask: bytes) -> Address | None:
@@ -59,23 +67,23 @@ def _decode(value: bytes, cookie: int, mask: bytes) -> Address | None:
     return None  # RFC 8489 section 6.3.3: an unknown family is ignored
 
 
-def _encode(address: Address, mask: bytes) -> bytes:
-    packed = _packed(address[0])
+def _encode(address: Address, cookie: int, mask: bytes) -> bytes:
+    family, number = _number(address[0])
     port = address[1]
     if not 0 <= port <= 65535:
         raise ValueError(f"{port} is not a port")
-    size = len(packed)
-    number = int.from_bytes(packed, "big") ^ int.from_bytes(mask[:size], "big")
-    head = _HEAD.pack(IPV4 if size == 4 else IPV6, port ^ int.from_bytes(mask[:2], "big"))
-    return head + number.to_bytes(size, "big")
+    if family == IPV4:
+        return _pack_ipv4(IPV4, port ^ cookie >> 16, number ^ cookie)
+    number ^= int.from_bytes(mask, "big")
+    return _HEAD.pack(IPV6, port ^ cookie >> 16) + number.to_bytes(16, "big")
 
 
 def _decode_plain(value: bytes, transaction_id: bytes) -> Address | None:
-    return _decode(value, 0, _NO_COOKIE)
+    return _decode(value, 0, b"")
 
 
 def _encode_plain(address: Address, transaction_id: bytes) -> bytes:
-    return _encode(address, _NO_COOKIE + _NO_TRANSACTION_ID)
+    return _encode(address, 0, b"")
 
 
 def _decode_xor(value: bytes, transaction_id: bytes) -> Address | None:
@@ -83,7 +91,7 @@ def _decode_xor(value: bytes, transaction_id: bytes) -> Address | None:
 
 
 def _encode_xor(address: Address, transaction_id: bytes) -> bytes:
-    return _encode(address, _COOKIE + transaction_id)
+    return _encode(address, MAGIC_COOKIE, _COOKIE + transaction_id)
 
 
 ADDRESS: Final = Codec(_decode_plain, _encode_plain)

@@ -7,7 +7,10 @@ import binascii
 import hashlib
 import unicodedata
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import Final
+
+from ice_punch.stun.integrity import KEYS_REMEMBERED
 
 
 class PasswordAlgorithm(IntEnum):
@@ -48,6 +51,7 @@ def security_features(nonce: str) -> SecurityFeature | None:
     return SecurityFeature(int.from_bytes(octets, "big")) if len(octets) == 3 else None
 
 
+@lru_cache(maxsize=KEYS_REMEMBERED)
 def short_term_key(password: str) -> bytes:
     """RFC 8489 section 9.1.1. Raises ValueError where ``opaque_string`` does."""
     return opaque_string(password).encode()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 import struct
-import zlib
 from collections.abc import Iterable
-from enum import Enum, IntEnum
+from enum import IntEnum
+from hmac import compare_digest
 from typing import Any, Final, TypeVar
+from zlib import crc32
 
 from ice_punch.datagram import Address
 from ice_punch.stun.attributes import (
@@ -20,6 +20,7 @@ from ice_punch.stun.attributes import (
     AttributeType,
 )
 from ice_punch.stun.codecs import MAGIC_COOKIE, StunParseError
+from ice_punch.stun.integrity import Integrity, authentication_code
 
 T = TypeVar("T")
 
@@ -45,13 +46,6 @@ class Method(IntEnum):
     CHANNEL_BIND = 9
 
 
-class Integrity(Enum):
-    """Which HMAC protects a message: MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256."""
-
-    SHA1 = "sha1"
-    SHA256 = "sha256"
-
-
 HEADER_SIZE: Final = 20
 TRANSACTION_ID_SIZE: Final = 12
 MAX_METHOD: Final = 0xFFF
@@ -59,17 +53,23 @@ FINGERPRINT_XOR: Final = 0x5354554E
 
 _HEADER: Final = struct.Struct("!HHI12s")
 _TYPE_AND_LENGTH: Final = struct.Struct("!HH")
+_pack_head: Final = _TYPE_AND_LENGTH.pack
+_read_head: Final = _TYPE_AND_LENGTH.unpack_from
 _COOKIE_BYTES: Final = MAGIC_COOKIE.to_bytes(4, "big")
-_FINGERPRINT: Final = struct.Struct("!HHI")
+_pack_fingerprint: Final = struct.Struct("!HHI").pack
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _MAX_LENGTH: Final = 0xFFFC
 
-_INTEGRITY_TYPES: Final = {
-    Integrity.SHA1: MESSAGE_INTEGRITY.type,
-    Integrity.SHA256: MESSAGE_INTEGRITY_SHA256.type,
+_INTEGRITY_ATTRIBUTES: Final = {
+    Integrity.SHA1: (_pack_head(MESSAGE_INTEGRITY.type, 20), 24),
+    Integrity.SHA256: (_pack_head(MESSAGE_INTEGRITY_SHA256.type, 32), 36),
 }
-_HMAC_SIZES: Final = {Integrity.SHA1: 20, Integrity.SHA256: 32}
+"""Type and length on the wire, and the size of the whole attribute."""
+_SHA1_ONLY: Final = (Integrity.SHA1,)
 _NO_INTEGRITY: Final[frozenset[Integrity]] = frozenset()
+_SHA1: Final = frozenset((Integrity.SHA1,))
+_SHA256: Final = frozenset((Integrity.SHA256,))
+_BOTH: Final = _SHA1 | _SHA256
 _CLASSES: Final = tuple(MessageClass)
 
 _SHA1_TYPE: Final = MESSAGE_INTEGRITY.type
@@ -110,9 +110,11 @@ class Message:
     """
 
     __slots__ = (
-        "_integrity_offsets",
+        "_end",
         "_parts",
         "_raw",
+        "_sha1_offset",
+        "_sha256_offset",
         "_values",
         "has_fingerprint",
         "integrity",
@@ -146,8 +148,11 @@ class Message:
         self.has_fingerprint = False
         self._values: dict[int, Any] = {}
         self._parts: list[bytes] = []
+        # Of a parsed message: the datagram, where its attributes but the computed ones end, and
+        # where the integrity attributes begin
         self._raw = b""
-        self._integrity_offsets: dict[Integrity, int] = {}
+        self._end = 0
+        self._sha1_offset = self._sha256_offset = 0
 
     def __repr__(self) -> str:
         return (
@@ -163,11 +168,11 @@ class Message:
         """Every value of an attribute that may stand there more than once, in order, as
         XOR-PEER-ADDRESS does (RFC 8656 section 10.1); ``get`` gives the first. Raises
         StunParseError for a malformed one."""
-        body = b"".join(self._parts)
+        body = self._body()
         found: list[T] = []
         offset = 0
         while offset < len(body):
-            type_, length = _TYPE_AND_LENGTH.unpack_from(body, offset)
+            type_, length = _read_head(body, offset)
             start = offset + 4
             if type_ == attribute.type:
                 value = attribute.decode(body[start : start + length], self.transaction_id)
@@ -183,14 +188,14 @@ class Message:
             raise ValueError(f"{attribute.name} is computed by to_bytes")
         encoded = attribute.encode(value, self.transaction_id)
         size = len(encoded)
-        self._parts.append(_TYPE_AND_LENGTH.pack(type_, size) + encoded + _PADDING[size & 3])
+        self._parts.append(_pack_head(type_, size) + encoded + _PADDING[size & 3])
         self._values.setdefault(type_, value)
 
     def to_bytes(
         self,
         *,
         key: bytes | None = None,
-        algorithms: Iterable[Integrity] = (Integrity.SHA1,),
+        algorithms: Iterable[Integrity] = _SHA1_ONLY,
         fingerprint: bool = True,
     ) -> bytes:
         """The message on the wire.
@@ -198,27 +203,14 @@ class Message:
         With a ``key`` it is protected by each of ``algorithms``, MESSAGE-INTEGRITY first (RFC 8489
         sections 14.5 and 14.6). Raises ValueError for more attributes than 65,532 bytes.
         """
-        message_type = encode_message_type(self.method, self.message_class)
-        rest = _COOKIE_BYTES + self.transaction_id + b"".join(self._parts)
-        # From here on: the length that the header would have, which HMAC and CRC cover
-        length = len(rest) - 16
-        if key is not None:
-            for algorithm in _in_order(algorithms):
-                size = _HMAC_SIZES[algorithm]
-                length += 4 + size
-                if length > _MAX_LENGTH:
-                    break
-                head = _TYPE_AND_LENGTH.pack(message_type, length)
-                digest = hmac.digest(key, head + rest, algorithm.value)
-                rest += _TYPE_AND_LENGTH.pack(_INTEGRITY_TYPES[algorithm], size) + digest
-        if fingerprint:
-            length += 8
-        if length > _MAX_LENGTH:
-            raise ValueError(f"a message of {length} bytes of attributes")
-        data = _TYPE_AND_LENGTH.pack(message_type, length) + rest
-        if fingerprint:
-            data += _FINGERPRINT.pack(_FINGERPRINT_TYPE, 4, zlib.crc32(data) ^ FINGERPRINT_XOR)
-        return data
+        return encode_message(
+            encode_message_type(self.method, self.message_class),
+            self.transaction_id,
+            self._body(),
+            key=key,
+            algorithms=algorithms,
+            fingerprint=fingerprint,
+        )
 
     def verify(
         self,
@@ -232,21 +224,69 @@ class Message:
         ``minimum_size`` is the usage's policy for MESSAGE-INTEGRITY-SHA256 (RFC 8489 section 14.6):
         32 bytes, or from 16 on where truncation is allowed. Takes the same time for any wrong HMAC.
         """
-        offset = self._integrity_offsets.get(algorithm)
-        if offset is None:
+        is_sha1 = algorithm is Integrity.SHA1
+        offset = self._sha1_offset if is_sha1 else self._sha256_offset
+        if not offset:
             return False
         raw = self._raw
-        _, size = _TYPE_AND_LENGTH.unpack_from(raw, offset)
+        start = offset + 4
+        size = 20 if is_sha1 else raw[offset + 2] << 8 | raw[offset + 3]
         # RFC 8489 section 14.5: the length is that of a message which ends here
-        head = raw[:2] + (offset + 4 + size - HEADER_SIZE).to_bytes(2, "big")
-        digest = hmac.digest(key, head + raw[4:offset], algorithm.value)
-        right = hmac.compare_digest(digest[:size], raw[offset + 4 : offset + 4 + size])
-        return right and (algorithm is Integrity.SHA1 or size >= minimum_size)
+        head = raw[:2] + (start + size - HEADER_SIZE).to_bytes(2, "big")
+        digest = authentication_code(key, algorithm, head + raw[4:offset])
+        if is_sha1:
+            return compare_digest(digest, raw[start : start + 20])
+        right = compare_digest(digest[:size], raw[start : start + size])
+        return right and size >= minimum_size
+
+    def _body(self) -> bytes:
+        """The attributes but the computed ones."""
+        return self._raw[HEADER_SIZE : self._end] + b"".join(self._parts)
+
+
+def encode_message(
+    message_type: int,
+    transaction_id: bytes,
+    attributes: bytes,
+    *,
+    key: bytes | None = None,
+    algorithms: Iterable[Integrity] = _SHA1_ONLY,
+    fingerprint: bool = True,
+) -> bytes:
+    """``Message.to_bytes`` for attributes that are encoded already, as ``encode_attribute`` does:
+    for whoever sends the same ones again and again. Raises ValueError for more than 65,532 bytes
+    of them."""
+    rest = _COOKIE_BYTES + transaction_id + attributes
+    # From here on: the length that the header would have, which HMAC and CRC cover
+    length = len(attributes)
+    if key is not None:
+        for algorithm in _SHA1_ONLY if algorithms == _SHA1_ONLY else _in_order(algorithms):
+            type_and_size, size = _INTEGRITY_ATTRIBUTES[algorithm]
+            length += size
+            if length > _MAX_LENGTH:
+                break
+            head = _pack_head(message_type, length)
+            rest += type_and_size + authentication_code(key, algorithm, head + rest)
+    if fingerprint:
+        length += 8
+    if length > _MAX_LENGTH:
+        raise ValueError(f"a message of {length} bytes of attributes")
+    data = _pack_head(message_type, length) + rest
+    if fingerprint:
+        return data + _pack_fingerprint(_FINGERPRINT_TYPE, 4, crc32(data) ^ FINGERPRINT_XOR)
+    return data
+
+
+def encode_attribute(attribute: AttributeType[T], value: T, transaction_id: bytes = b"") -> bytes:
+    """An attribute on the wire, padding included. Of those of RFC 8489, 8445, 8656 and 5780 the
+    XORed addresses alone depend on the transaction id. Raises ValueError for a value that the
+    attribute can not carry."""
+    encoded = attribute.encode(value, transaction_id)
+    size = len(encoded)
+    return _pack_head(attribute.type, size) + encoded + _PADDING[size & 3]
 
 
 def _in_order(algorithms: Iterable[Integrity]) -> tuple[Integrity, ...]:
-    if algorithms == (Integrity.SHA1,):
-        return (Integrity.SHA1,)
     wanted = set(algorithms)
     return tuple(algorithm for algorithm in Integrity if algorithm in wanted)
 
@@ -292,10 +332,10 @@ def parse_message(data: bytes | bytearray | memoryview) -> Message:
         raise StunParseError("the length is not that of the datagram")
 
     values: dict[int, Any] = {}
-    unknown: dict[int, None] = {}
+    unknown: dict[int, None] | None = None
     offset = HEADER_SIZE
     while offset < size:
-        type_, length = _TYPE_AND_LENGTH.unpack_from(raw, offset)
+        type_, length = _read_head(raw, offset)
         start = offset + 4
         end = start + length
         if end > size:
@@ -309,6 +349,7 @@ def parse_message(data: bytes | bytearray | memoryview) -> Message:
         elif type_ in _COMPUTED:
             break
         elif type_ < 0x8000:
+            unknown = unknown or {}
             unknown[type_] = None
         offset = (end + 3) & ~3
 
@@ -316,13 +357,14 @@ def parse_message(data: bytes | bytearray | memoryview) -> Message:
     known_type = _KNOWN_TYPES.get(message_type)
     message.method, message.message_class = known_type or decode_message_type(message_type)
     message.transaction_id = transaction_id
-    message.unknown_required = tuple(unknown)
+    message.unknown_required = () if unknown is None else tuple(unknown)
     message.integrity = _NO_INTEGRITY
     message.has_fingerprint = False
     message._values = values
-    message._parts = [raw[HEADER_SIZE:offset]]
+    message._parts = []
     message._raw = raw
-    message._integrity_offsets = {}
+    message._end = offset
+    message._sha1_offset = message._sha256_offset = 0
     if offset < size:
         _parse_tail(message, raw, offset, size)
     return message
@@ -334,10 +376,9 @@ def _parse_tail(message: Message, raw: bytes, offset: int, size: int) -> None:
     RFC 8489 section 9: MESSAGE-INTEGRITY is followed by MESSAGE-INTEGRITY-SHA256 and FINGERPRINT
     only, MESSAGE-INTEGRITY-SHA256 by FINGERPRINT only; anything else there is not looked at.
     """
-    offsets = message._integrity_offsets
     values = message._values
     while offset < size:
-        type_, length = _TYPE_AND_LENGTH.unpack_from(raw, offset)
+        type_, length = _read_head(raw, offset)
         start = offset + 4
         end = start + length
         if end > size:
@@ -345,18 +386,20 @@ def _parse_tail(message: Message, raw: bytes, offset: int, size: int) -> None:
         if type_ == _FINGERPRINT_TYPE:
             if length != 4 or end != size:
                 raise StunParseError("a FINGERPRINT that is not the last 8 bytes")
-            value = int.from_bytes(raw[start:end], "big")
-            if zlib.crc32(raw[:offset]) ^ FINGERPRINT_XOR != value:
+            value = crc32(raw[:offset]) ^ FINGERPRINT_XOR
+            if value.to_bytes(4, "big") != raw[start:]:
                 raise StunParseError("a wrong FINGERPRINT")
             values[type_] = value
             message.has_fingerprint = True
         elif type_ == _SHA1_TYPE:
-            if not offsets:
-                values[type_] = MESSAGE_INTEGRITY.decode(raw[start:end], b"")
-                offsets[Integrity.SHA1] = offset
-        elif type_ == _SHA256_TYPE and Integrity.SHA256 not in offsets:
+            if not message.integrity:
+                if length != 20:
+                    raise StunParseError(f"a MESSAGE-INTEGRITY of {length} bytes")
+                values[type_] = raw[start:end]
+                message._sha1_offset = offset
+                message.integrity = _SHA1
+        elif type_ == _SHA256_TYPE and not message._sha256_offset:
             values[type_] = MESSAGE_INTEGRITY_SHA256.decode(raw[start:end], b"")
-            offsets[Integrity.SHA256] = offset
+            message._sha256_offset = offset
+            message.integrity = _BOTH if message._sha1_offset else _SHA256
         offset = (end + 3) & ~3
-    if offsets:
-        message.integrity = frozenset(offsets)

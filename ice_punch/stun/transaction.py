@@ -10,8 +10,8 @@ from typing import Final
 from ice_punch.datagram import Address, Transmit
 from ice_punch.stun.attributes import ERROR_CODE
 from ice_punch.stun.codecs import StunParseError
+from ice_punch.stun.integrity import Integrity
 from ice_punch.stun.message import (
-    Integrity,
     Message,
     MessageClass,
     Method,
