@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from hashlib import sha256
 from urllib.parse import SplitResult, urlsplit
 
 from signaling.errors import InvalidLink, InvalidServerUrl
@@ -14,6 +15,7 @@ SOCKET_PATH = "/v1/ws"
 """Where the server expects WebSockets."""
 SECRET_BYTES = 16
 _SECRET_MAX_BYTES = 64
+_ROOM_PREFIX = b"icepunch.v1 room\0"
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?", re.ASCII)
 _DEFAULT_PORTS = {False: 80, True: 443}
 
@@ -85,6 +87,11 @@ class ServerUrl:
         return f"{'https' if self.secure else 'http'}://{self.authority}"
 
 
+def wire_room(room: str) -> str:
+    """What a link's room is called on the wire: a hash, from which nobody can tell the link."""
+    return base64url(sha256(_ROOM_PREFIX + room.encode("utf-8")).digest())
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """``http(s)://host[:port]/j/<room>#<secret>``.
@@ -126,6 +133,11 @@ class Link:
     def websocket_url(self) -> str:
         """Where the server expects WebSockets; has no room and no secret in it."""
         return self.server.websocket_url
+
+    @property
+    def wire_room(self) -> str:
+        """The name of the room as the server hears it; see :func:`wire_room`."""
+        return wire_room(self.room)
 
     @property
     def without_secret(self) -> str:

@@ -51,8 +51,9 @@ class Negotiation(Generic[T]):
     any monotonic origin.
     """
 
-    def __init__(self, *, offers: bool) -> None:
+    def __init__(self, *, offers: bool, max_waiting: int = MAX_WAITING) -> None:
         self.offers = offers
+        self._max_waiting = max_waiting
         self.generation = -1
         """The last one offered, by us or to us; -1 before the first offer."""
         self.dropped = 0
@@ -125,7 +126,7 @@ class Negotiation(Generic[T]):
             self.dropped += 1
             return None
         self._forget_old(now)
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= self._max_waiting:
             self._waiting.popleft()
             self.dropped += 1
         self._waiting.append(_Waiting(now + MAX_WAIT, generation, ufrag, candidates))

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import re
-from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -26,19 +25,24 @@ from ice_punch.errors import (
 from ice_punch.ice import Candidate, IceState
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingChanged
-from ice_punch.peer.post import Candidates, Goodbye, Offer, Post
+from ice_punch.peer.post import Candidates, Goodbye, Offer, Post, Restart
 from ice_punch.report import Report, Told
 from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
 from signaling.errors import SealBroken, SignalingError
 from signaling.events import Unavailable
 from signaling.messages import ErrorCode, Kind
+from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
 
 MAX_EARLY_FRAGMENTS = 32
 WRONG_SECRET = "the peer does not have this link's secret (the part after '#')"  # noqa: S105
 
 
 class Attempt:
-    """Runs from an offer, ours or the peer's, to an open channel or a typed error."""
+    """Runs from an offer, ours or the peer's, to an open channel or a typed error.
+
+    ``offerer`` is the peer with the larger order in the room; the other ``asks`` for the offer if
+    the attempt is of its making.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Attempt:
         options: PeerOptions,
         *,
         offerer: bool,
+        asks: bool = False,
         ice_servers: tuple[IceServer, ...] = (),
         signaling_host: str = "",
         began: float | None = None,
@@ -53,7 +58,9 @@ class Attempt:
         self.post = post
         self.channel: Channel | None = None
         self._options = options
-        self._offerer = offerer
+        self._asks = asks
+        # RFC 8840 section 4.4: each fragment repeats those before it, so the newest are kept.
+        self.negotiation = Negotiation[Fragment](offers=offerer, max_waiting=MAX_EARLY_FRAGMENTS)
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time() if began is None else began
         self._connection = IceConnection(
@@ -68,14 +75,16 @@ class Attempt:
         self._tls_id = make_tls_id(random.SystemRandom()) if options.encrypt else None
         self._setup = Setup.ACTPASS  # RFC 8842 section 5.2
         self._remote: asyncio.Future[Description] = self._loop.create_future()
-        # RFC 8840 section 4.4: each repeats those before it, so the newest are the ones to keep.
-        self._early_fragments: deque[Fragment] = deque(maxlen=MAX_EARLY_FRAGMENTS)
         self._remote_candidates: set[Candidate] = set()
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._goodbye: asyncio.Task[None] | None = None
         self._opened = False
         self._refusal = ""
+
+    @property
+    def _offerer(self) -> bool:
+        return self.negotiation.offers
 
     # -- from offer to channel ----------------------------------------------------------------
 
@@ -105,12 +114,14 @@ class Attempt:
         self._tasks.append(asyncio.ensure_future(self._observe()))
         self._tasks.append(asyncio.ensure_future(self._collect()))
         await asyncio.sleep(0)  # host candidates are there after one turn of the loop
-        if self._offerer:
-            await self._describe("offer")
+        if self._offerer or self._asks:
+            await self._begin()
             remote = await self._answer()
-            self._check_encryption(remote)
         else:
             remote = await self._remote
+        if self._offerer:
+            self._check_encryption(remote)
+        else:
             if remote.setup is not None:
                 self._setup = answer_setup(remote.setup)
             if remote.tls_id is None:
@@ -121,7 +132,10 @@ class Attempt:
         self._options.observe(SignalingChanged("answered"))
         self._observe_remote(remote.candidates)
         self._connection.set_remote_description(remote)
-        for fragment in self._early_fragments:
+        generation = self.negotiation.generation
+        for fragment in self.negotiation.description_set(
+            generation, remote.ufrag, self._loop.time()
+        ):
             self._take_fragment(fragment, remote)
         await self._reach()
         self.channel = Channel(
@@ -133,6 +147,13 @@ class Attempt:
         await self.channel.open(signaling_time)
         self._opened = True
         return self.channel
+
+    async def _begin(self) -> None:
+        match self.negotiation.begin(self._loop.time()):
+            case MakeOffer():
+                await self._describe("offer")
+            case AskForOffer(generation=generation):
+                await self.post.send("restart", Restart(), generation)
 
     async def _reach(self) -> None:
         try:
@@ -150,13 +171,15 @@ class Attempt:
             fingerprints=certificate.fingerprints() if certificate else (),
             tls_id=self._tls_id,
         )
-        await self.post.send(kind, Offer(description.to_sdp()))
-        if kind == "offer":
+        await self.post.send(kind, Offer(description.to_sdp()), self.negotiation.generation)
+        if kind == "answer":
+            self.negotiation.answered()
+        else:
             self._options.observe(SignalingChanged("offered"))
         self._tasks.append(asyncio.ensure_future(self._trickle()))
 
     async def _answer(self) -> Description:
-        """The peer's answer, unless gathering fails before it comes."""
+        """What the peer answers to our first word, unless gathering fails before it comes."""
         failing = asyncio.ensure_future(self._connection.connect())
         try:
             waited: set[asyncio.Future[Any]] = {self._remote, failing}
@@ -214,7 +237,9 @@ class Attempt:
                 end_of_candidates=ended,
             )
             with contextlib.suppress(SignalingError):
-                await self.post.send("cand", Candidates(fragment.to_sdp()))
+                await self.post.send(
+                    "cand", Candidates(fragment.to_sdp()), self.negotiation.generation
+                )
 
     async def _observe(self) -> None:
         async for event in self._connection.events():
@@ -230,14 +255,14 @@ class Attempt:
         try:
             message = self.post.open(kind, generation, data)
             if isinstance(message, Offer):
-                if kind == ("answer" if self._offerer else "offer") and not self._remote.done():
+                if not self._remote.done() and self._is_next(kind, generation):
                     self._remote.set_result(Description.parse(message.sdp))
             elif isinstance(message, Candidates):
                 fragment = Fragment.parse(message.sdpfrag)
-                if self._remote.done() and self._connection.remote_description is not None:
-                    self._take_fragment(fragment, self._remote.result())
-                else:
-                    self._early_fragments.append(fragment)
+                now = self._loop.time()
+                due = self.negotiation.receive_candidates(generation, fragment.ufrag, fragment, now)
+                if due is not None:
+                    self._take_fragment(due, self._remote.result())
             elif isinstance(message, Goodbye):
                 self._peer_ended(kind, message)
         except SealBroken:
@@ -245,8 +270,13 @@ class Attempt:
         except InvalidDescription as error:
             self._fail(error)
 
+    def _is_next(self, kind: str, generation: int) -> bool:
+        if kind == "answer":
+            return self.negotiation.receive_answer(generation)
+        return self.negotiation.receive_offer(generation)
+
     def _take_fragment(self, fragment: Fragment, remote: Description) -> None:
-        if (fragment.ufrag, fragment.pwd) != (remote.ufrag, remote.pwd):
+        if fragment.pwd != remote.pwd:
             return  # RFC 8840 section 4.4: of another generation
         self._observe_remote(fragment.candidates)
         for candidate in fragment.candidates:

@@ -78,7 +78,7 @@ class Connector:
         self._listener = loop.create_future()
         self._client = SignalingClient(
             self._link.websocket_url,
-            self._link.room,
+            self._link.wire_room,
             meta=msgspec.json.encode(Meta("connect")).decode(),
         )
         try:
@@ -116,7 +116,8 @@ class Connector:
         self._attempt = Attempt(
             Post(envelope, Sealer(self._link.secret, self._link.room), self._client.send),
             self._options,
-            offerer=True,
+            offerer=self._welcome.order > listener.order,
+            asks=self._welcome.order < listener.order,
             ice_servers=offered_servers(self._welcome.ice_servers),
             signaling_host=self._link.server.host,
             began=began,

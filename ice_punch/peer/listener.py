@@ -22,6 +22,8 @@ from signaling.client import SignalingClient
 from signaling.errors import InvalidServerUrl, SealBroken, SignalingError
 from signaling.events import (
     Disconnected,
+    IceServersChanged,
+    PeerJoined,
     PeerLeft,
     Rejected,
     Resumed,
@@ -39,6 +41,8 @@ MAX_REFUSALS = 16
 """Refusals that wait for signaling at once."""
 MAX_RESULTS = 2 * MAX_ATTEMPTS
 """Channels and errors held until they are accepted; past that the oldest errors go."""
+MAX_PEERS = 1024
+"""Peers whose order is known; a server has far fewer in a room."""
 OFFERS_REMEMBERED = 1024
 """Offers that can not be played to us again."""
 
@@ -67,11 +71,13 @@ class Listener:
         self._sealer = Sealer(self._link.secret, self._link.room)
         self._client = SignalingClient(
             self._link.websocket_url,
-            self._link.room,
+            self._link.wire_room,
             meta=msgspec.json.encode(Meta("listen")).decode(),
             max_peers=max_peers,
         )
         self._self_id = ""
+        self._self_order = 0
+        self._orders: dict[str, int] = {}
         self._ice_servers: tuple[IceServer, ...] = ()
         self._attempts: dict[tuple[str, str], Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -164,11 +170,19 @@ class Listener:
                         lost = SignalingFailed("the signaling session was lost")
                         self._fail_attempts(lost)
                         self._self_id = event.self_id
+                        self._self_order = event.order
+                        self._orders = {peer.id: peer.order for peer in event.peers}
                         self._ice_servers = offered_servers(event.ice_servers)
                         self._options.observe(SignalingChanged("joined"))
                     case SignalReceived():
                         self._receive(event)
+                    case PeerJoined():
+                        if len(self._orders) < MAX_PEERS:
+                            self._orders[event.peer.id] = event.peer.order
+                    case IceServersChanged():
+                        self._ice_servers = offered_servers(event.ice_servers)
                     case PeerLeft():
+                        self._orders.pop(event.peer_id, None)
                         self._refused_peers.discard(event.peer_id)
                         for attempt in self._attempts_of(event.peer_id):
                             attempt.peer_left()
@@ -204,13 +218,13 @@ class Listener:
         if attempt is not None:
             attempt.receive(signal.kind, signal.generation, signal.data)
             return
-        if signal.kind != "offer" or key in self._offers_seen:
+        if signal.kind not in ("offer", "restart") or key in self._offers_seen:
             return
         post = Post(
             Envelope(self._self_id, signal.sender, signal.link), self._sealer, self._client.send
         )
         try:
-            post.open("offer", signal.generation, signal.data)
+            post.open(signal.kind, signal.generation, signal.data)
         except SealBroken:
             self._refuse(post)
             return
@@ -224,11 +238,17 @@ class Listener:
             no = Goodbye("it has as many peers as it can take")
             self._answer_no(partial(post.send, "reject", no))
             return
+        # Whoever came later offers. Who was here before us asks for the offer.
+        offerer = self._orders.get(signal.sender, self._self_order + 1) < self._self_order
+        if offerer != (signal.kind == "restart"):
+            no = Goodbye("the peer that came later makes the offers")
+            self._answer_no(partial(post.send, "reject", no))
+            return
         try:
             attempt = Attempt(
                 post,
                 self._options,
-                offerer=False,
+                offerer=offerer,
                 ice_servers=self._ice_servers,
                 signaling_host=self._link.server.host,
             )
@@ -236,7 +256,8 @@ class Listener:
             self._offer_result(error)
             return
         self._attempts[key] = attempt
-        attempt.receive(signal.kind, signal.generation, signal.data)
+        if not offerer:
+            attempt.receive(signal.kind, signal.generation, signal.data)
         self._spawn(self._run(key, attempt))
 
     def _refuse(self, post: Post) -> None:

@@ -34,6 +34,15 @@ class Goodbye(msgspec.Struct, frozen=True):
     """A ``Side``, as the peer sees it."""
 
 
+class Restart(msgspec.Struct, frozen=True):
+    """The wish for an offer, from the peer that does not make them."""
+
+    reason: str = ""
+
+
+Letter = Offer | Candidates | Goodbye | Restart
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """Who writes to whom in which attempt: bound into every seal."""
@@ -59,7 +68,7 @@ class Post:
         self._sealer = sealer
         self._send = send
 
-    async def send(self, kind: Kind, message: Offer | Candidates | Goodbye) -> None:
+    async def send(self, kind: Kind, message: Letter, generation: int = 0) -> None:
         """Raises the errors of the signaling client."""
         e = self.envelope
         sealed = self._sealer.seal(
@@ -67,16 +76,16 @@ class Post:
             sender=e.self_id,
             to=e.peer_id,
             link=e.link,
-            generation=0,
+            generation=generation,
             kind=kind,
         )
-        await self._send(e.peer_id, e.link, 0, kind, sealed)
+        await self._send(e.peer_id, e.link, generation, kind, sealed)
 
     async def refuse_unread(self) -> None:
         """Say that a letter could not be opened; there is nothing to seal that with."""
         await self._send(self.envelope.peer_id, self.envelope.link, 0, "reject", "")
 
-    def open(self, kind: str, generation: int, data: str) -> Offer | Candidates | Goodbye | None:
+    def open(self, kind: str, generation: int, data: str) -> Letter | None:
         """What the peer wrote; None for a kind that this version does not know.
 
         Raises SealBroken if it was not sealed with our secret for this attempt, and
@@ -86,10 +95,11 @@ class Post:
         text = self._sealer.open(
             data, sender=e.peer_id, to=e.self_id, link=e.link, generation=generation, kind=kind
         )
-        types: dict[str, type[Offer | Candidates | Goodbye]] = {
+        types: dict[str, type[Letter]] = {
             "offer": Offer,
             "answer": Offer,
             "cand": Candidates,
+            "restart": Restart,
             "bye": Goodbye,
             "reject": Goodbye,
         }

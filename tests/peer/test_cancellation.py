@@ -463,7 +463,7 @@ def test_the_time_spent_waiting_for_a_listener_is_not_signaling() -> None:
             late = ice_punch.listen(url, OPTIONS)
             late._link = listener._link
             late._sealer = listener._sealer
-            late._client._session.room = listener._link.room
+            late._client._session.room = listener._link.wire_room
             connecting = asyncio.ensure_future(_connect(link))
             await asyncio.sleep(0.5)
             async with late:

@@ -75,7 +75,7 @@ class Intruder:
         self.link = Link.parse(link)
         self.sealer = Sealer(secret or self.link.secret, self.link.room)
         self.client = SignalingClient(
-            self.link.websocket_url, self.link.room, meta=f'{{"role":"{role}"}}'
+            self.link.websocket_url, self.link.wire_room, meta=f'{{"role":"{role}"}}'
         )
         self.peer_id = ""
         self.events: list[Any] = []

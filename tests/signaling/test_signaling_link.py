@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signaling.errors import InvalidLink, InvalidServerUrl
-from signaling.link import Link, ServerUrl
+from signaling.limits import is_room_name
+from signaling.link import Link, ServerUrl, wire_room
+from signaling.randomness import base64url
 
 ROOM = "AAECAwQFBgcICQoLDA0ODw"
 SECRET = "EBESExQVFhcYGRobHB0eHw"
@@ -130,3 +133,11 @@ def test_a_link_given_as_server_url_does_not_show_its_secret() -> None:
             ServerUrl.parse(text)
         assert SECRET not in str(caught.value)
         assert "hunter2" not in str(caught.value)
+
+
+def test_the_room_on_the_wire_is_a_hash_that_can_be_entered() -> None:
+    link = Link.create("http://h", random.Random(1))
+    hashed = base64url(hashlib.sha256(b"icepunch.v1 room\0" + link.room.encode()).digest())
+    assert link.wire_room == wire_room(link.room) == hashed
+    assert is_room_name(link.wire_room)
+    assert link.room not in link.wire_room
