@@ -1,0 +1,182 @@
+"""Debian's libnice on one side, we on the other, in a laboratory of kernel NATs.
+
+The sessions of a fixture run at once: libnice is ready when it has no check left, which takes 2 to
+6 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ice_punch.lab.kernel import KernelInternet
+from ice_punch.lab.scenario import Ip, Scenario, peer
+from ice_punch.net.ice_server import IceServer
+from support.coturn import Coturn
+from support.foreign_peer import Meetings, Ours, Setup, Sides, assert_good
+from support.netns import NETNS
+
+pytestmark = [
+    *NETNS,
+    pytest.mark.skipif(ctypes.util.find_library("nice") is None, reason="libnice is not installed"),
+]
+
+LIBNICE = [sys.executable, str(Path(__file__).parent / "peers" / "libnice_peer.py")]
+HOST, PORT = "203.0.113.10", 3478
+STUN = (HOST, PORT)
+TURN = (HOST, PORT, "robot", "correct horse")
+OUR_STUN = IceServer.parse(f"stun:{HOST}:{PORT}")
+OUR_TURN = IceServer.parse(f"turn:{HOST}:{PORT}", username="robot", password="correct horse")
+RTT = 0.04
+HIGHEST, LOWEST = 2**64 - 1, 0
+"""Tie-breakers."""
+
+
+def every_role(
+    name: str,
+    *servers: IceServer,
+    trickle: bool = True,
+    stun: tuple[str, int] | None = None,
+    turn: tuple[str, int, str, str] | None = None,
+) -> dict[str, Sides]:
+    """Ours with ``servers``, theirs with ``stun`` and ``turn``."""
+    return {
+        f"{name}, {role}": (
+            Ours(we_control, servers, trickle),
+            Setup(not we_control, nomination, trickle=trickle, stun=stun, turn=turn),
+        )
+        for role, we_control, nomination in (
+            ("we control", True, "regular"),
+            ("libnice nominates regularly", False, "regular"),
+            ("libnice nominates aggressively", False, "aggressive"),
+        )
+    }
+
+
+@contextlib.contextmanager
+def network(**options: Any) -> Iterator[KernelInternet]:
+    """With coturn."""
+    with (
+        KernelInternet(rtt=RTT, **options) as net,
+        Coturn(HOST, PORT, command_prefix=net.public.command([])),
+    ):
+        yield net
+
+
+# -- two NATs ---------------------------------------------------------------------------------
+
+PUNCHED = {
+    **every_role("trickle", OUR_STUN, stun=STUN),
+    **every_role("all at once", OUR_STUN, stun=STUN, trickle=False),
+}
+CONFLICTS = {
+    f"both {'controlling' if controlling else 'controlled'}, our tie-breaker {which}": (
+        Ours(controlling, (OUR_STUN,), tie_breaker=HIGHEST if which == "higher" else LOWEST),
+        Setup(controlling, stun=STUN),
+    )
+    for controlling in (True, False)
+    for which in ("higher", "lower")
+}
+
+
+@pytest.fixture(scope="module")
+def between_nats() -> Iterator[Meetings]:
+    with network() as net:
+        yield Meetings(LIBNICE, (net, PUNCHED | CONFLICTS))
+
+
+@pytest.mark.parametrize("session", PUNCHED)
+def test_two_nats_are_punched(between_nats: Meetings, session: str) -> None:
+    meeting = between_nats[session]
+    assert_good(meeting)
+    assert meeting.path.kind == "direct"
+
+
+@pytest.mark.parametrize("session", CONFLICTS)
+def test_whose_tie_breaker_is_higher_controls(between_nats: Meetings, session: str) -> None:
+    """RFC 8445 sections 7.2.5.1 and 7.3.1.1."""
+    meeting = between_nats[session]
+    assert_good(meeting)
+    assert meeting.we_control is ("higher" in session)
+
+
+# -- relays -----------------------------------------------------------------------------------
+
+OUR_RELAY = every_role("ours", OUR_TURN, stun=STUN)
+THEIR_RELAY = every_role("theirs", OUR_STUN, turn=TURN)
+BOTH_RELAYS = every_role("one of two", OUR_TURN, turn=TURN)
+
+
+@pytest.fixture(scope="module")
+def through_relays() -> Iterator[Meetings]:
+    """Symmetric NATs where a relay is at hand."""
+    with (
+        network(nat_a="symmetric") as ours,
+        network(nat_b="symmetric") as theirs,
+        network(nat_a="symmetric", nat_b="symmetric") as both,
+    ):
+        yield Meetings(LIBNICE, (ours, OUR_RELAY), (theirs, THEIR_RELAY), (both, BOTH_RELAYS))
+
+
+@pytest.mark.parametrize("session", OUR_RELAY | THEIR_RELAY)
+def test_who_has_a_symmetric_nat_is_reached_at_its_relay(
+    through_relays: Meetings, session: str
+) -> None:
+    meeting = through_relays[session]
+    assert_good(meeting)
+    path = meeting.path
+    relay = path.local if session in OUR_RELAY else path.remote
+    assert path.kind == "relayed"
+    assert relay[0] == HOST
+
+
+@pytest.mark.parametrize("session", BOTH_RELAYS)
+def test_one_relay_is_enough(through_relays: Meetings, session: str) -> None:
+    meeting = through_relays[session]
+    assert_good(meeting)
+    assert [meeting.path.local[0], meeting.path.remote[0]].count(HOST) == 1
+
+
+# -- no NAT, IPv6, lite -----------------------------------------------------------------------
+
+DUAL_STACK = every_role("dual stack")
+IPV6 = every_role("IPv6 behind firewalls")
+LITE = {
+    "we control": (Ours(True), Setup(False, lite=True)),
+    "nobody controls": (Ours(False), Setup(False, lite=True)),
+    "libnice insists on controlling": (
+        Ours(False, tie_breaker=LOWEST),
+        Setup(True, lite=True),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def without_nat() -> Iterator[Meetings]:
+    dual, ipv6 = peer("none", ip=Ip.DUAL), peer(ip=Ip.V6)
+    with (
+        KernelInternet.of(Scenario(a=dual, b=dual, rtt=RTT)) as open_,
+        KernelInternet.of(Scenario(a=ipv6, b=ipv6, rtt=RTT)) as firewalls,
+        KernelInternet(nat_b="none", rtt=RTT) as server,
+    ):
+        yield Meetings(LIBNICE, (open_, DUAL_STACK), (firewalls, IPV6), (server, LITE))
+
+
+@pytest.mark.parametrize("session", DUAL_STACK | IPV6)
+def test_host_candidates_are_enough_without_a_nat(without_nat: Meetings, session: str) -> None:
+    meeting = without_nat[session]
+    assert_good(meeting)
+    assert (meeting.path.local_type, meeting.path.remote_type) == ("host", "host")
+
+
+@pytest.mark.parametrize("session", LITE)
+def test_a_lite_libnice_is_reached_from_behind_a_nat(without_nat: Meetings, session: str) -> None:
+    meeting = without_nat[session]
+    assert_good(meeting)
+    assert meeting.path.local_type == "prflx"
