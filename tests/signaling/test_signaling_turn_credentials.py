@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from signaling_support import Shell
 
 from signaling.hooks import IceRequest, SameIceServers
 from signaling.messages import IceInfo, IceServerInfo
@@ -114,6 +115,30 @@ def test_minting_is_capped_per_address() -> None:
     assert source.ice_servers(request(peer="q", address="2001:db8:0:1::1")).servers
     clock.now += 1
     assert source.ice_servers(request(peer="r", address="2001:db8::1")).servers
+
+
+def test_a_session_hears_of_new_ones_before_the_old_ones_expire() -> None:
+    clock = Clock()
+    shell = Shell(ice=clock.source(FAR, ttl=600))
+    start = shell.now
+    connection, welcome = shell.join()
+    [told] = welcome["ice"]["servers"]
+    assert welcome["ice"]["ttl"] == 600
+
+    def pass_time(seconds: float) -> None:
+        clock.now += seconds
+        for _ in range(int(seconds // 20)):
+            shell.advance(20)
+            shell.say(connection, "ping", n=1)
+
+    pass_time(460)
+    assert shell.heard(connection, "ice") == []
+    pass_time(40)
+    [fresh] = shell.heard(connection, "ice")
+    [server] = fresh["servers"]
+    assert shell.now < start + 600
+    assert int(server["username"].partition(":")[0]) > int(told["username"].partition(":")[0])
+    assert server["credential"] != told["credential"]
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,10 @@ class Coturn:
         command_prefix: Sequence[str] = (),
         certificate: tuple[Path, Path] | None = None,
         realm: str = "test",
+        configuration: Path | None = None,
     ) -> None:
-        """``certificate`` is a pair of PEM files: certificate and key."""
+        """``certificate`` is a pair of PEM files: certificate and key. ``configuration`` is a file
+        whose lines hold where the command line says nothing else."""
         self.ip = ip
         self.users = dict(users) if users is not None else {"robot": "correct horse"}
         self.port = port or free_ports(ip)
@@ -73,6 +75,7 @@ class Coturn:
         self._prefix = list(command_prefix)
         self._certificate = certificate
         self._realm = realm
+        self._configuration = configuration
         self._stack = contextlib.ExitStack()
         self._log: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
@@ -132,7 +135,7 @@ class Coturn:
         command = [
             *self._prefix,
             BINARY,
-            "-n",
+            *(["-n"] if self._configuration is None else ["-c", str(self._configuration)]),
             "--no-cli",
             "--no-dtls",
             "--lt-cred-mech",
