@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import struct
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import ifaddr
 
+from ice_punch.datagram import Address
 from ice_punch.errors import InterfaceNotFound
 from ice_punch.ice.candidate import is_usable_address
 
@@ -46,6 +49,12 @@ VIRTUAL_INTERFACES = (
     "vboxnet*",
 )
 """Interfaces to containers and virtual machines of this host: no peer elsewhere is behind them."""
+
+
+_GET_FLAGS = 0x8913
+"""SIOCGIFFLAGS of netdevice(7)."""
+_NAME_SIZE = 15
+_UP, _RUNNING = 0x1, 0x40
 
 
 class AddressFlag(IntFlag):
@@ -100,6 +109,28 @@ def local_addresses(
         a for a in _enumerate() if (ipv6 if ":" in a.ip else ipv4) and _is_possible(a) and filter(a)
     ]
     return select_addresses(wanted, _ipv6_flags(), _preferred_sources())
+
+
+def present_addresses() -> list[InterfaceAddress]:
+    """Every address that this host has, of use or not."""
+    return _enumerate()
+
+
+def is_running(interface: str) -> bool:
+    """Whether an interface is up and has a carrier. Where the system is not asked (not Linux) it
+    counts as running."""
+    if sys.platform != "linux":
+        return True
+    import fcntl  # there is none on Windows
+
+    name = interface.partition(":")[0].encode()[:_NAME_SIZE]
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            answer = fcntl.ioctl(probe, _GET_FLAGS, struct.pack("16sh14x", name, 0))
+    except OSError:
+        return False  # it went meanwhile
+    flags: int = struct.unpack_from("16xh", answer)[0]
+    return bool(flags & _UP) and bool(flags & _RUNNING)
 
 
 def select_addresses(
@@ -191,18 +222,20 @@ def _ipv6_flags() -> dict[str, AddressFlag]:
         return {}
 
 
+def source_towards(destination: Address) -> str | None:
+    """The address that this host would send from (RFC 6724 section 5); None without a route.
+    Nothing is sent."""
+    family = socket.AF_INET6 if ":" in destination[0] else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(destination)
+            return str(ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]))
+    except (OSError, OverflowError, ValueError):
+        return None
+
+
 def _preferred_sources() -> list[str]:
-    """The addresses that the default routes leave from, RFC 6724. Nothing is sent."""
-    sources = []
+    """The addresses that the default routes leave from, RFC 6724."""
     # Documentation addresses (RFC 3849, 5737): looked up in the routing table, never reached.
-    for family, destination in (
-        (socket.AF_INET6, "2001:db8::1"),
-        (socket.AF_INET, "203.0.113.1"),
-    ):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((destination, 9))
-                sources.append(str(ipaddress.ip_address(probe.getsockname()[0].partition("%")[0])))
-        except OSError:
-            continue
-    return sources
+    towards = (("2001:db8::1", 9), ("203.0.113.1", 9))
+    return [source for source in map(source_towards, towards) if source is not None]
