@@ -15,6 +15,7 @@ from ice_punch.dtls.events import (
 )
 from ice_punch.dtls.machine import DtlsMachine
 from ice_punch.dtls.roles import DtlsRole, answer_setup, dtls_role
+from ice_punch.dtls.segments import Segments
 
 __all__ = [
     "Certificate",
@@ -26,6 +27,7 @@ __all__ = [
     "HandshakeCompleted",
     "HandshakeFailedEvent",
     "PeerClosed",
+    "Segments",
     "answer_setup",
     "dtls_role",
 ]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
+from ice_punch.datagram import Buffer
 from ice_punch.dtls import admission, fingerprints, openssl, records
+from ice_punch.dtls.bindings import GREATEST_CONTENT
 from ice_punch.dtls.certificate import Certificate
 from ice_punch.dtls.events import (
     DatagramReceived,
@@ -23,10 +25,10 @@ from ice_punch.dtls.events import (
 from ice_punch.dtls.hold import HeldRecords
 from ice_punch.dtls.repetition import Repetition
 from ice_punch.dtls.roles import DtlsRole
+from ice_punch.dtls.segments import Segments
+from ice_punch.dtls.traffic import Traffic, cut_apart
 from ice_punch.errors import (
     ChannelClosed,
-    DatagramRefused,
-    DatagramTooLarge,
     FingerprintMismatch,
     HandshakeFailed,
     InvalidConfiguration,
@@ -95,10 +97,12 @@ class DtlsMachine:
         self._fingerprints = None if remote_fingerprints is None else tuple(remote_fingerprints)
         self._matched: Fingerprint | None = None
         self._mismatch = False
-        self._context = openssl.make_context(certificate, self._accept_certificate)
-        self._connection = openssl.make_connection(self._context, role is DtlsRole.CLIENT, mtu)
+        self._certificate = certificate
+        self._connection = self._make_connection()
+        self._traffic: Traffic | None = None
         self._state = State.NEW
         self._plaintext_records = 0
+        self._overtaken = False
         self._held = HeldRecords()
         self._outgoing: list[bytes] = []
         self._events: deque[Event] = deque()
@@ -132,30 +136,48 @@ class DtlsMachine:
             self._fingerprints = tuple(remote_fingerprints)
             self._release_held(now)
 
-    def send(self, data: bytes | bytearray | memoryview, now: float) -> None:
+    def send(self, data: Buffer, now: float) -> None:
         """Encrypt one datagram.
 
         Raises `ChannelClosed` unless the handshake is complete and neither side has closed,
         `DatagramTooLarge` above `max_datagram_size`, and `DatagramRefused` for an empty datagram,
         which receivers of DTLS do not deliver.
         """
-        if self._state is not State.OPEN:
-            raise ChannelClosed(
-                "the DTLS association is closed"
-                if self._state is State.CLOSED
-                else "the DTLS handshake is not complete"
-            )
-        if len(data) > self._max_datagram_size:
-            raise DatagramTooLarge(len(data), self._max_datagram_size)
-        if not len(data):
-            raise DatagramRefused("DTLS does not carry empty datagrams")
-        try:
-            self._connection.send(data)
-            self._outgoing.append(self._connection.bio_read(self._mtu))
-        except SSL.Error as error:
-            self._close(PeerClosed(openssl.reason_of(error)))
-            raise ChannelClosed("the DTLS association is closed") from error
-        self.counters.application_sent += 1
+        (segments,) = self._encrypt((data,))
+        self._outgoing.append(bytes(segments.buffer))
+
+    def encrypt_many(self, datagrams: Sequence[Buffer], now: float) -> list[Segments]:
+        """Encrypt datagrams and return what must go to the peer, in order, in place of `send`.
+
+        Datagrams of one size in a row make one buffer, fit for UDP segmentation offload; nobody
+        else writes to it. Raises what `send` raises, and then nothing is sent of any.
+        """
+        if not datagrams:
+            return []
+        segments = self._encrypt(datagrams)
+        self.counters.datagrams_sent += len(datagrams)
+        return segments
+
+    def decrypt_many(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
+        """`receive_datagram` for many: what the application gets of them, in order.
+
+        What else came of them `next_event` tells. It may take the application's datagrams to be
+        older: they opened nothing, and after the end there are none.
+        """
+        if self._traffic is None or not datagrams:
+            return [data for d in datagrams for data in self._receive_other(bytes(d), now)]
+        return self._traffic.decrypt(datagrams, now)
+
+    def decrypt_segments(
+        self, buffer: bytes | bytearray, end: int, size: int, now: float
+    ) -> list[bytes]:
+        """`decrypt_many` for datagrams of ``size`` bytes in the first ``end`` bytes of a buffer.
+
+        The last may be shorter: as UDP receive offload hands them in.
+        """
+        if self._traffic is None or size <= 0:
+            return self.decrypt_many(cut_apart(buffer, end, size), now)
+        return self._traffic.decrypt_segments(buffer, end, size, now)
 
     def close(self, now: float) -> None:
         """End the association; the peer is told by close_notify if it was open."""
@@ -175,6 +197,9 @@ class DtlsMachine:
 
     def receive_datagram(self, data: bytes, now: float) -> None:
         """Take a datagram from the peer. Whatever it is, nothing is raised."""
+        if self._traffic is not None and self._traffic.is_data(data):
+            self._events += map(DatagramReceived, self._traffic.decrypt((data,), now))
+            return
         self.counters.datagrams_received += 1
         if self._state is State.CLOSED:
             self.counters.late += 1
@@ -229,6 +254,11 @@ class DtlsMachine:
 
     # The handshake
 
+    def _make_connection(self) -> SSL.Connection:
+        is_client = self.role is DtlsRole.CLIENT
+        accept = self._accept_certificate
+        return openssl.make_connection(self._certificate, accept, is_client, self._mtu)
+
     def _is_waiting_for_peer(self) -> bool:
         """Whether retransmission timers run: not while it is we who hold the peer's records."""
         return self._state in (State.HANDSHAKE, State.OPEN) and not self._held
@@ -262,6 +292,8 @@ class DtlsMachine:
         if not openssl.HAS_DTLS_1_3 and records.epoch(record) == 0:
             record = records.renumbered(record, self._plaintext_records)
             self._plaintext_records += 1
+        elif record[0] != records.HANDSHAKE:
+            self._overtaken = True
         self._connection.bio_write(record)
 
     def _release_held(self, now: float) -> None:
@@ -302,7 +334,7 @@ class DtlsMachine:
             # RFC 6347 section 4.1.2.7: no association exists yet that this could be the end of.
             # The client's own ClientHello is still to come.
             self.counters.discarded += 1
-            self._connection = openssl.make_connection(self._context, False, self._mtu)
+            self._connection = self._make_connection()
             return
         if reason == "peer did not return a certificate":
             # RFC 8122 section 6.2 wants bad_certificate where OpenSSL says handshake_failure.
@@ -328,8 +360,16 @@ class DtlsMachine:
         self._repetition.finish(self.role is DtlsRole.SERVER)
         self._state = State.OPEN
         self._handshake_deadline = None
-        self._max_datagram_size = min(connection.get_cleartext_mtu(), 16384)
-        self._expansion = self._mtu - records.HEADER_SIZE - connection.get_cleartext_mtu()
+        self._traffic = Traffic(
+            connection,
+            self._mtu,
+            self.counters,
+            on_data=self._repetition.forget,
+            on_other=self._receive_other,
+            on_dropped=self._on_dropped,
+        )
+        self._max_datagram_size = self._traffic.max_datagram_size
+        self._expansion = self._traffic.expansion
         self._set_openssl_timer(now)
         self._events.append(
             HandshakeCompleted(
@@ -338,8 +378,9 @@ class DtlsMachine:
                 peer_fingerprint=self._matched,
             )
         )
-        # RFC 6347 section 4.1.2.1: OpenSSL kept what overtook the last message of the handshake.
-        while self._deliver_one(16384):
+        # RFC 6347 section 4.1.2.1: OpenSSL kept what overtook the last message of the handshake. A
+        # read in vain would have it keep a read buffer of 16 KB too, until the next record.
+        while self._overtaken and self._deliver_one(GREATEST_CONTENT):
             pass
 
     def _fail(self, error: HandshakeFailed) -> None:
@@ -371,6 +412,39 @@ class DtlsMachine:
 
     # The open association
 
+    def _encrypt(self, datagrams: Sequence[Buffer]) -> list[Segments]:
+        if self._traffic is None:
+            raise ChannelClosed(
+                "the DTLS association is closed"
+                if self._state is State.CLOSED
+                else "the DTLS handshake is not complete"
+            )
+        try:
+            return self._traffic.encrypt(datagrams)
+        except SSL.Error as error:
+            self._close(PeerClosed(openssl.reason_of(error)))
+            raise ChannelClosed("the DTLS association is closed") from error
+
+    def _receive_other(self, datagram: bytes, now: float) -> list[bytes]:
+        """Take a datagram of any kind; what of it is for the application."""
+        self.receive_datagram(datagram, now)
+        received = [e.data for e in self._events if isinstance(e, DatagramReceived)]
+        if received:
+            others = [e for e in self._events if not isinstance(e, DatagramReceived)]
+            self._events = deque(others)
+        return received
+
+    def _on_dropped(self, count: int, error: SSL.Error | None, now: float) -> None:
+        if error is not None:
+            self.counters.discarded += count - 1
+            self._end(error)
+        elif output := self._take_output():
+            # Only DTLS 1.3 answers what looks like data from outside.
+            self._send_again(output)
+            self._set_openssl_timer(now)
+        else:
+            self.counters.discarded += count
+
     def _receive_open(self, record: bytes, now: float) -> None:
         if self._is_out_of_place(record):
             self.counters.discarded += 1
@@ -401,14 +475,8 @@ class DtlsMachine:
             data = self._connection.recv(size)
         except SSL.WantReadError:
             return False
-        except SSL.ZeroReturnError:
-            # RFC 5246 section 7.2.1: answered with our own close_notify, then over
-            self._send_close_notify()
-            self._close(PeerClosed("close_notify"))
-            return False
         except SSL.Error as error:
-            self._outgoing += self._take_output()
-            self._close(PeerClosed(openssl.reason_of(error)))
+            self._end(error)
             return False
         self.counters.application_received += 1
         self._repetition.forget()
@@ -416,6 +484,16 @@ class DtlsMachine:
         return True
 
     # The end
+
+    def _end(self, error: SSL.Error) -> None:
+        """OpenSSL has come to the end of the association."""
+        if isinstance(error, SSL.ZeroReturnError):
+            # RFC 5246 section 7.2.1: answered with our own close_notify, then over
+            self._send_close_notify()
+            self._close(PeerClosed("close_notify"))
+        else:
+            self._outgoing += self._take_output()
+            self._close(PeerClosed(openssl.reason_of(error)))
 
     def _send_close_notify(self) -> None:
         with suppress(SSL.Error):
@@ -428,5 +506,8 @@ class DtlsMachine:
         self._state = State.CLOSED
         self._handshake_deadline = self._openssl_timer = None
         self._held = HeldRecords()
+        if self._traffic is not None:
+            self._traffic.end()
+            self._traffic = None
         if event is not None:
             self._events.append(event)

@@ -256,9 +256,11 @@ def test_the_association_is_checked_even_if_openssl_did_not_ask(
     """RFC 8842 section 5.1: what opens the association looks for itself."""
     from ice_punch.dtls import openssl
 
-    original = openssl.make_context
+    original = openssl.make_connection
     monkeypatch.setattr(
-        openssl, "make_context", lambda certificate, _: original(certificate, lambda _: True)
+        openssl,
+        "make_connection",
+        lambda certificate, _, *rest: original(certificate, lambda _: True, *rest),
     )
     pair = make(MALLORY.fingerprints(), ALICE.fingerprints()).start().run()
     (event,) = events_of(pair.client)

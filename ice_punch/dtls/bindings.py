@@ -1,0 +1,142 @@
+"""The only module that reaches below pyOpenSSL's public interface, to the calls beneath it.
+
+pyOpenSSL costs several times what OpenSSL does for a record: a buffer is made and cleared for every
+read, and every call looks for errors and raises an exception where there is nothing more to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from OpenSSL import SSL
+
+from ice_punch.datagram import Buffer
+
+try:
+    from OpenSSL import _util
+except ImportError:  # not of this pyOpenSSL: there is the public way
+    _util = None  # type: ignore[assignment]
+
+FEED = 16384
+"""Bytes of records that OpenSSL takes at once: what its read buffer holds, whatever the cipher."""
+GREATEST_RECORD = FEED + 256 + 13
+"""Bytes of a record with its header (RFC 6347 section 4.1, RFC 5246 section 6.2.3)."""
+GREATEST_CONTENT = 16384
+
+_binding: Any = getattr(_util, "lib", None)
+_ffi: Any = getattr(_util, "ffi", None)
+_make: Any = None if _ffi is None else _ffi.new_allocator(should_clear_after_alloc=False)
+
+# Where plaintext lies between OpenSSL and its copy. Two event loops may be in here at a time, as
+# every call gives up the GIL: whoever comes takes one, or makes one, and puts it back.
+_scratch: list[Any] = []
+
+
+def set_groups(context: SSL.Context, groups: bytes) -> None:
+    """The groups of the key exchange, where the binding has the call.
+
+    Older releases of cryptography have not; OpenSSL's own list then holds the usual ones too.
+    """
+    call = getattr(_binding, "SSL_CTX_set1_curves_list", None)
+    if call is not None:
+        private: Any = context
+        call(private._context, groups)
+
+
+def reject_with_bad_certificate(context: SSL.Context, mode: int) -> None:
+    """Name the reason of a rejection, from which OpenSSL derives the alert.
+
+    Left alone it would send unknown_ca or internal_error; RFC 8122 section 6.2 requires
+    bad_certificate. Does nothing where pyOpenSSL is not as it was.
+    """
+    private: Any = context
+    if _binding is None or not hasattr(private, "_verify_callback"):
+        return
+    inner = private._verify_callback
+
+    @_ffi.callback("int (*)(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
+    def verify(ok: int, store: Any) -> int:
+        accepted: int = inner(ok, store)
+        if not accepted:
+            _binding.X509_STORE_CTX_set_error(store, _binding.X509_V_ERR_CERT_REJECTED)
+        return accepted
+
+    # Connections keep this attribute of their context alive as long as they live.
+    private._verify_callback = verify
+    _binding.SSL_CTX_set_verify(private._context, mode, verify)
+
+
+class BindingsCodec:
+    """Encrypts and decrypts on an open association, many records to a call.
+
+    Raises AttributeError or TypeError where pyOpenSSL is not as it was.
+    """
+
+    __slots__ = ("_connection", "_from_ssl", "_into_ssl", "_ssl")
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        private: Any = connection
+        self._connection = private
+        self._ssl, self._into_ssl, self._from_ssl = (
+            private._ssl,
+            private._into_ssl,
+            private._from_ssl,
+        )
+
+    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview:
+        """A record for each datagram, one after another, in memory of their own.
+
+        ``room`` is the size in bytes that they have at most together, or a larger one. Raises
+        SSL.Error where OpenSSL does.
+        """
+        write, ssl, view = _binding.SSL_write, self._ssl, _ffi.from_buffer
+        read, written, output = _binding.BIO_read, self._from_ssl, _make("char[]", room)
+        size = pending = 0
+        for datagram in datagrams:
+            data = datagram if type(datagram) is bytes else view(datagram)
+            length = len(data)
+            result = write(ssl, data, length)
+            if result <= 0:
+                self._connection._raise_ssl_error(ssl, result)
+            # Taken out now and then, so that OpenSSL's own buffer stays small.
+            pending += length
+            if pending >= FEED:
+                size += max(read(written, output + size, room - size), 0)
+                pending = 0
+        size += max(read(written, output + size, room - size), 0)
+        return memoryview(_ffi.buffer(output, size))
+
+    def decrypt(
+        self, records: Buffer, start: int, end: int, count: int
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        """What is in ``count`` whole records, which lie between ``start`` and ``end``.
+
+        They are no more than `FEED` bytes, or one record. Fewer come back where OpenSSL dropped
+        some, with the error if there was one.
+        """
+        delivered: list[bytes] = []
+        add, read, ssl, unpack = delivered.append, _binding.SSL_read, self._ssl, _ffi.unpack
+        try:
+            plaintext = _scratch.pop()
+        except IndexError:
+            plaintext = _make("char[]", GREATEST_CONTENT)
+        try:
+            _binding.BIO_write(self._into_ssl, _ffi.from_buffer(records) + start, end - start)
+            for _ in range(count):
+                size = read(ssl, plaintext, GREATEST_CONTENT)
+                if size <= 0:
+                    return delivered, self._error_of(size)
+                add(unpack(plaintext, size))
+            return delivered, None
+        finally:
+            _scratch.append(plaintext)
+
+    def _error_of(self, result: int) -> SSL.Error | None:
+        if _binding.SSL_get_error(self._ssl, result) == _binding.SSL_ERROR_WANT_READ:
+            return None
+        try:
+            self._connection._raise_ssl_error(self._ssl, result)
+        except SSL.Error as error:
+            return error
+        return None

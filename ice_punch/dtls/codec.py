@@ -1,0 +1,93 @@
+"""Encrypting and decrypting by the calls beneath pyOpenSSL's, or by its own if these fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from OpenSSL import SSL
+
+from ice_punch.datagram import Buffer
+from ice_punch.dtls import openssl
+from ice_punch.dtls.bindings import GREATEST_CONTENT, BindingsCodec
+from ice_punch.dtls.certificate import Certificate
+from ice_punch.dtls.records import split_records
+
+
+class Codec(Protocol):
+    """An open association's records, many at a time; see `BindingsCodec` for the calls."""
+
+    def __init__(self, connection: SSL.Connection) -> None: ...
+
+    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview: ...
+
+    def decrypt(
+        self, records: Buffer, start: int, end: int, count: int
+    ) -> tuple[list[bytes], SSL.Error | None]: ...
+
+
+class PublicCodec:
+    """The same with nothing but public calls of pyOpenSSL."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection = connection
+
+    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview:
+        for datagram in datagrams:
+            self._connection.send(datagram)
+        return memoryview(self._connection.bio_read(room))
+
+    def decrypt(
+        self, records: Buffer, start: int, end: int, count: int
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        delivered: list[bytes] = []
+        self._connection.bio_write(bytes(memoryview(records)[start:end]))
+        try:
+            for _ in range(count):
+                delivered.append(self._connection.recv(GREATEST_CONTENT))
+        except SSL.WantReadError:
+            return delivered, None
+        except SSL.Error as error:
+            return delivered, error
+        return delivered, None
+
+
+def is_sound(candidate: type[Codec]) -> bool:
+    """Whether a codec does its work with the pyOpenSSL and the cryptography at hand."""
+    try:
+        client, server = _association()
+        sender, receiver = candidate(client), candidate(server)
+        datagrams: list[Buffer] = [b"first", b"second" * 150, bytearray(b"third")]
+        datagrams.append(memoryview(b"fourth"))
+        records = sender.encrypt(datagrams, 2000)
+        found = split_records(bytes(records))[0]
+        if len(found) != len(datagrams) or b"second" in records.tobytes():
+            return False
+        damaged = found[2][:-1] + bytes((found[2][-1] ^ 1,))
+        arrived = b"".join((found[0], found[0], found[1], damaged, found[3]))
+        expected = ([b"first", b"second" * 150, b"fourth"], None)
+        return receiver.decrypt(b"-" + arrived, 1, 1 + len(arrived), 5) == expected
+    except (AttributeError, TypeError, ValueError, LookupError, SSL.Error):
+        return False
+
+
+def _association() -> tuple[SSL.Connection, SSL.Connection]:
+    """Two ends that have shaken hands in memory."""
+    certificate = Certificate.generate()
+    ends = [openssl.make_connection(certificate, lambda _: True, c, 1200) for c in (True, False)]
+    for turn in range(6):
+        here, there = ends[turn % 2], ends[1 - turn % 2]
+        with suppress(SSL.WantReadError):
+            here.do_handshake()
+        for record in openssl.read_records(here):
+            there.bio_write(record)
+            with suppress(SSL.WantReadError):
+                there.do_handshake()
+    return ends[0], ends[1]
+
+
+CODEC: type[Codec] = BindingsCodec if is_sound(BindingsCodec) else PublicCodec
+"""What associations use. Chosen when this module is imported."""

@@ -1,0 +1,163 @@
+"""The data of an open association, many records at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from OpenSSL import SSL
+
+from ice_punch.datagram import Buffer
+from ice_punch.dtls import codec, openssl, records
+from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT
+from ice_punch.dtls.events import DtlsCounters
+from ice_punch.dtls.segments import RecordShape, Segments, cut, meals
+from ice_punch.errors import DatagramRefused, DatagramTooLarge
+
+# Room for a record that OpenSSL adds of its own
+_SPARE = 256
+
+
+class Traffic:
+    """Datagrams to records and back, with no more calls of OpenSSL than there are datagrams.
+
+    ``on_data`` is called when some have arrived. What is no whole record of data goes to
+    ``on_other``, in its turn, which returns what of it is for the application. ``on_dropped`` is
+    told how many records OpenSSL took and gave nothing for, with the error if it ended over one.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_counters",
+        "_on_data",
+        "_on_dropped",
+        "_on_other",
+        "_over",
+        "_shape",
+        "expansion",
+        "max_datagram_size",
+    )
+
+    def __init__(
+        self,
+        connection: SSL.Connection,
+        mtu: int,
+        counters: DtlsCounters,
+        *,
+        on_data: Callable[[], None],
+        on_other: Callable[[bytes, float], list[bytes]],
+        on_dropped: Callable[[int, SSL.Error | None, float], None],
+    ) -> None:
+        cleartext = connection.get_cleartext_mtu()
+        self.expansion = mtu - records.HEADER_SIZE - cleartext
+        """Bytes that the cipher adds to content, beside the header."""
+        self.max_datagram_size = min(cleartext, GREATEST_CONTENT)
+        is_1_3 = connection.get_protocol_version() == openssl.DTLS_1_3
+        self._shape = RecordShape(is_1_3=is_1_3, expansion=self.expansion)
+        self._codec = codec.CODEC(connection)
+        self._counters = counters
+        self._on_data, self._on_other, self._on_dropped = on_data, on_other, on_dropped
+        self._over = False
+
+    def end(self) -> None:
+        """Nothing is decrypted any more."""
+        self._over = True
+
+    # Out
+
+    def encrypt(self, datagrams: Sequence[Buffer]) -> list[Segments]:
+        """A record for each datagram, at least one of them.
+
+        Raises `DatagramTooLarge`, `DatagramRefused` for an empty one, and SSL.Error; of the first
+        two before anything is encrypted.
+        """
+        added = records.HEADER_SIZE + self.expansion
+        sizes = [added + (len(d) if type(d) is bytes else memoryview(d).nbytes) for d in datagrams]
+        if max(sizes) > added + self.max_datagram_size:
+            raise DatagramTooLarge(max(sizes) - added, self.max_datagram_size)
+        if min(sizes) == added:
+            raise DatagramRefused("DTLS does not carry empty datagrams")
+        total = sum(sizes)
+        buffer = self._codec.encrypt(datagrams, total + _SPARE)
+        if len(buffer) != total:
+            # DTLS 1.3 may add a record of its own.
+            sizes = [len(record) for record in records.split_records(buffer.tobytes())[0]]
+        self._counters.application_sent += len(datagrams)
+        return cut(buffer, sizes)
+
+    # In
+
+    def is_data(self, datagram: Buffer) -> bool:
+        """Whether a datagram is one whole record that may be data."""
+        return self._shape.fits(datagram)
+
+    def decrypt(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
+        """What datagrams bring for the application, in order."""
+        size = len(datagrams[0])
+        if len(datagrams) > 1 and all(len(datagram) == size for datagram in datagrams):
+            joined = b"".join(datagrams)
+            if self._shape.fit(joined, len(joined), size):
+                return self._decrypt_equal(joined, len(joined), size, now)
+        return self._decrypt_each(datagrams, now)
+
+    def decrypt_segments(
+        self, buffer: bytes | bytearray, end: int, size: int, now: float
+    ) -> list[bytes]:
+        """The same for datagrams of ``size`` bytes in ``buffer``; the last may be shorter."""
+        whole = end - end % size
+        if not (whole and self._shape.fit(buffer, whole, size)):
+            return self._decrypt_each(cut_apart(buffer, end, size), now)
+        received = self._decrypt_equal(buffer, whole, size, now)
+        if whole < end:
+            received += self._decrypt_each((bytes(buffer[whole:end]),), now)
+        return received
+
+    def _decrypt_equal(
+        self, buffer: bytes | bytearray, end: int, size: int, now: float
+    ) -> list[bytes]:
+        received: list[bytes] = []
+        for start, stop, count in meals(end, size):
+            received += self._decrypt(buffer, start, stop, count, now)
+        return received
+
+    def _decrypt_each(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
+        received: list[bytes] = []
+        meal: list[Buffer] = []
+        room = FEED
+
+        def eat() -> None:
+            if meal:
+                joined = b"".join(meal)
+                received.extend(self._decrypt(joined, 0, len(joined), len(meal), now))
+                meal.clear()
+
+        for datagram in datagrams:
+            if not self._shape.fits(datagram):
+                eat()
+                room = FEED
+                received += self._on_other(bytes(datagram), now)
+                continue
+            if len(datagram) > room:
+                eat()
+                room = FEED
+            meal.append(datagram)
+            room -= len(datagram)
+        eat()
+        return received
+
+    def _decrypt(self, buffer: Buffer, start: int, end: int, count: int, now: float) -> list[bytes]:
+        self._counters.datagrams_received += count
+        if self._over:
+            self._counters.late += count
+            return []
+        delivered, error = self._codec.decrypt(buffer, start, end, count)
+        if delivered:
+            self._counters.application_received += len(delivered)
+            self._on_data()
+        if len(delivered) < count:
+            self._on_dropped(count - len(delivered), error, now)
+        return delivered
+
+
+def cut_apart(buffer: bytes | bytearray, end: int, size: int) -> list[bytes]:
+    """Datagrams of ``size`` bytes in the first ``end`` of ``buffer``; the last may be shorter."""
+    return [bytes(buffer[at : min(at + size, end)]) for at in range(0, end, size or 1)]

@@ -1,0 +1,145 @@
+"""Which calls of OpenSSL carry the data, and how that is decided."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+import pytest
+from dtls_support import connected_pair
+from OpenSSL import SSL
+
+from ice_punch.datagram import Buffer
+from ice_punch.dtls import codec
+from ice_punch.dtls.codec import BindingsCodec, PublicCodec, is_sound
+from ice_punch.dtls.segments import RecordShape, Segments, cut
+
+
+def test_the_calls_beneath_pyopenssl_are_used_with_the_one_at_hand() -> None:
+    """Where this fails pyOpenSSL has changed: all works, at half the speed."""
+    assert codec.CODEC is BindingsCodec
+
+
+@pytest.mark.parametrize("sound", [BindingsCodec, PublicCodec])
+def test_both_codecs_pass_the_self_test(sound: type[codec.Codec]) -> None:
+    assert is_sound(sound)
+
+
+class Renamed(BindingsCodec):
+    def __init__(self, connection: SSL.Connection) -> None:
+        raise AttributeError("'Connection' object has no attribute '_ssl'")
+
+
+class Plaintext(PublicCodec):
+    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview:
+        super().encrypt(datagrams, room)
+        record = b"\x17\xfe\xfd\x00\x01" + bytes(6)
+        bodies = (len(d).to_bytes(2) + bytes(d) for d in datagrams)
+        return memoryview(b"".join(record + body for body in bodies))
+
+
+class Joining(PublicCodec):
+    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview:
+        return super().encrypt([b"".join(datagrams)], room)
+
+
+class Replaying(PublicCodec):
+    def decrypt(
+        self, records: Buffer, start: int, end: int, count: int
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        delivered, error = super().decrypt(records, start, end, count)
+        return [delivered[0], *delivered], error
+
+
+class Forgetful(PublicCodec):
+    def decrypt(
+        self, records: Buffer, start: int, end: int, count: int
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        return super().decrypt(records, 0, end, count)
+
+
+@pytest.mark.parametrize("bad", [Renamed, Plaintext, Joining, Replaying, Forgetful])
+def test_a_codec_that_is_not_sound_is_found_out(bad: type[codec.Codec]) -> None:
+    assert not is_sound(bad)
+
+
+def test_without_the_bindings_the_public_calls_do() -> None:
+    """As a pyOpenSSL that has moved them would: in a process of its own."""
+    program = """
+import OpenSSL.SSL
+OpenSSL._util = object()
+from dtls_support import connected_pair
+from ice_punch.dtls import codec
+pair = connected_pair()
+(run,) = pair.client.encrypt_many([b"x" * 100] * 20, 0.0)
+arrived = pair.server.decrypt_segments(bytes(run.buffer), len(run.buffer), run.size, 0.0)
+print(codec.CODEC.__name__, arrived == [b"x" * 100] * 20)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["PublicCodec", "True"]
+
+
+def test_associations_of_several_threads_do_not_mix() -> None:
+    """OpenSSL is called without the GIL: event loops of two threads are in here at once."""
+    wrong: list[bytes] = []
+
+    def talk(letter: bytes) -> None:
+        pair = connected_pair()
+        datagrams = [letter * 1000] * 50
+        for _ in range(60):
+            (run,) = pair.client.encrypt_many(datagrams, pair.now)
+            buffer = bytes(run.buffer)
+            arrived = pair.server.decrypt_segments(buffer, len(buffer), run.size, pair.now)
+            if arrived != datagrams:
+                wrong.append(letter)
+
+    threads = [threading.Thread(target=talk, args=(bytes((65 + n,)),)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+# -- what records look like from outside ------------------------------------------------------
+
+
+def test_a_buffer_is_cut_where_a_run_of_one_size_ends() -> None:
+    buffer = memoryview(bytes(range(30)))
+    assert cut(buffer, [10, 10, 10]) == [Segments(buffer, 10)]
+    assert cut(buffer, [10, 10, 5, 5]) == [Segments(buffer[:25], 10), Segments(buffer[25:], 5)]
+    assert cut(buffer, [5, 10, 10, 5]) == [Segments(buffer[:5], 5), Segments(buffer[5:], 10)]
+    assert cut(buffer, [20, 5, 5]) == [Segments(buffer[:25], 20), Segments(buffer[25:], 5)]
+
+
+def unified(first: int, sequence: bytes, body: bytes, length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return bytes((first,)) + sequence + size.to_bytes(2) + body
+
+
+def test_dtls_1_3_records_are_recognised_by_their_unified_headers() -> None:
+    """RFC 9147 section 4, for the day that OpenSSL speaks it."""
+    shape = RecordShape(is_1_3=True, expansion=9)
+    long, short = unified(0x2F, b"\x01\x02", bytes(40)), unified(0x27, b"\x01", bytes(40))
+    for record in (long, short):
+        assert shape.fits(record)
+        assert shape.fit(record * 5, len(record) * 5, len(record))
+    for other in (
+        unified(0x2B, b"\x01\x02", bytes(40)),  # without a length it fills its datagram
+        unified(0x3F, b"\x01\x02", bytes(40)),  # with a connection id
+        unified(0x2F, b"\x01\x02", bytes(40), 41),
+        b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x28" + bytes(40),
+        unified(0x2F, b"\x01\x02", bytes(5)),  # no room for a tag
+    ):
+        assert not shape.fits(other)
+    lie = unified(0x2F, b"\x01\x02", bytes(40), 85)
+    batch = long * 3 + lie + long
+    assert not shape.fit(batch, len(batch), len(long))
