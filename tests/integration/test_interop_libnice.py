@@ -6,20 +6,28 @@ The sessions of a fixture run at once: libnice is ready when it has no check lef
 
 from __future__ import annotations
 
-import contextlib
 import ctypes.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ice_punch.lab.kernel import KernelInternet
-from ice_punch.lab.scenario import Ip, Scenario, peer
 from ice_punch.net.ice_server import IceServer
-from support.coturn import Coturn
 from support.foreign_peer import Meetings, Ours, Setup, Sides, assert_good
+from support.foreign_world import (
+    HIGHEST,
+    HOST,
+    LOWEST,
+    OUR_STUN,
+    OUR_TURN,
+    STUN,
+    TURN,
+    behind_nats,
+    dual_stack,
+    ipv6_behind_firewalls,
+    public_peer,
+)
 from support.netns import NETNS
 
 pytestmark = [
@@ -28,27 +36,20 @@ pytestmark = [
 ]
 
 LIBNICE = [sys.executable, str(Path(__file__).parent / "peers" / "libnice_peer.py")]
-HOST, PORT = "203.0.113.10", 3478
-STUN = (HOST, PORT)
-TURN = (HOST, PORT, "robot", "correct horse")
-OUR_STUN = IceServer.parse(f"stun:{HOST}:{PORT}")
-OUR_TURN = IceServer.parse(f"turn:{HOST}:{PORT}", username="robot", password="correct horse")
-RTT = 0.04
-HIGHEST, LOWEST = 2**64 - 1, 0
-"""Tie-breakers."""
 
 
 def every_role(
     name: str,
     *servers: IceServer,
     trickle: bool = True,
+    late: float = 0.0,
     stun: tuple[str, int] | None = None,
     turn: tuple[str, int, str, str] | None = None,
 ) -> dict[str, Sides]:
     """Ours with ``servers``, theirs with ``stun`` and ``turn``."""
     return {
         f"{name}, {role}": (
-            Ours(we_control, servers, trickle),
+            Ours(we_control, servers, trickle, late=late),
             Setup(not we_control, nomination, trickle=trickle, stun=stun, turn=turn),
         )
         for role, we_control, nomination in (
@@ -59,21 +60,12 @@ def every_role(
     }
 
 
-@contextlib.contextmanager
-def network(**options: Any) -> Iterator[KernelInternet]:
-    """With coturn."""
-    with (
-        KernelInternet(rtt=RTT, **options) as net,
-        Coturn(HOST, PORT, command_prefix=net.public.command([])),
-    ):
-        yield net
-
-
 # -- two NATs ---------------------------------------------------------------------------------
 
 PUNCHED = {
     **every_role("trickle", OUR_STUN, stun=STUN),
     **every_role("all at once", OUR_STUN, stun=STUN, trickle=False),
+    **every_role("we are late", OUR_STUN, stun=STUN, late=0.3),
 }
 CONFLICTS = {
     f"both {'controlling' if controlling else 'controlled'}, our tie-breaker {which}": (
@@ -87,7 +79,7 @@ CONFLICTS = {
 
 @pytest.fixture(scope="module")
 def between_nats() -> Iterator[Meetings]:
-    with network() as net:
+    with behind_nats() as net:
         yield Meetings(LIBNICE, (net, PUNCHED | CONFLICTS))
 
 
@@ -117,9 +109,9 @@ BOTH_RELAYS = every_role("one of two", OUR_TURN, turn=TURN)
 def through_relays() -> Iterator[Meetings]:
     """Symmetric NATs where a relay is at hand."""
     with (
-        network(nat_a="symmetric") as ours,
-        network(nat_b="symmetric") as theirs,
-        network(nat_a="symmetric", nat_b="symmetric") as both,
+        behind_nats(nat_a="symmetric") as ours,
+        behind_nats(nat_b="symmetric") as theirs,
+        behind_nats(nat_a="symmetric", nat_b="symmetric") as both,
     ):
         yield Meetings(LIBNICE, (ours, OUR_RELAY), (theirs, THEIR_RELAY), (both, BOTH_RELAYS))
 
@@ -159,11 +151,10 @@ LITE = {
 
 @pytest.fixture(scope="module")
 def without_nat() -> Iterator[Meetings]:
-    dual, ipv6 = peer("none", ip=Ip.DUAL), peer(ip=Ip.V6)
     with (
-        KernelInternet.of(Scenario(a=dual, b=dual, rtt=RTT)) as open_,
-        KernelInternet.of(Scenario(a=ipv6, b=ipv6, rtt=RTT)) as firewalls,
-        KernelInternet(nat_b="none", rtt=RTT) as server,
+        dual_stack() as open_,
+        ipv6_behind_firewalls() as firewalls,
+        public_peer() as server,
     ):
         yield Meetings(LIBNICE, (open_, DUAL_STACK), (firewalls, IPV6), (server, LITE))
 
