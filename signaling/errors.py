@@ -40,6 +40,10 @@ class ListenFailed(SignalingError, OSError):
     """The server can not listen on the address asked for."""
 
 
+class EngineMissing(SignalingError, ValueError):
+    """The WebSocket library asked for is not installed, or is none."""
+
+
 class ClientClosed(SignalingError, ConnectionError):
     """The client was closed, or was never connected."""
 

@@ -38,6 +38,10 @@ class Limits:
     connections_per_address: int = 200
     """Open connections from one IPv4 address or IPv6 /64."""
 
+    accept_rate: float = 20.0
+    """Connections per second that one address may open in the long run."""
+    accept_burst: int = 200
+
     message_rate: float = 20.0
     """Messages per second that one session may send in the long run."""
     message_burst: int = 60

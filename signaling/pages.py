@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
-
-from websockets.datastructures import Headers
-from websockets.http11 import Response
 
 from signaling.messages import SUBPROTOCOL
 
@@ -35,6 +33,15 @@ _SAFE_HEADERS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An HTTP answer, whichever engine sends it."""
+
+    status: HTTPStatus
+    body: bytes
+    headers: tuple[tuple[str, str], ...]
+
+
 def server_name() -> str:
     """The ``Server`` header."""
     try:
@@ -43,15 +50,15 @@ def server_name() -> str:
         return "ice-punch"
 
 
-def link_page() -> Response:
-    return _response(HTTPStatus.OK, _LINK_PAGE, "text/html; charset=utf-8")
+def link_page() -> Page:
+    return page(HTTPStatus.OK, _LINK_PAGE, "text/html; charset=utf-8")
 
 
-def text_page(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
-    return _response(status, text + "\n", "text/plain; charset=utf-8", *headers)
+def text_page(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Page:
+    return page(status, text + "\n", "text/plain; charset=utf-8", *headers)
 
 
-def upgrade_required() -> Response:
+def upgrade_required() -> Page:
     """RFC 9110 section 15.5.22; browsers do not show it to scripts, people with curl see it."""
     return text_page(
         HTTPStatus.UPGRADE_REQUIRED,
@@ -70,14 +77,23 @@ def too_many_connections() -> bytes:
     )
 
 
-def _response(
-    status: HTTPStatus, body: str, content_type: str, *headers: tuple[str, str]
-) -> Response:
-    data = body.encode("utf-8")
-    fields = Headers()
-    fields["Content-Type"] = content_type
-    fields["Content-Length"] = str(len(data))
-    fields["Connection"] = "close"
-    for name, value in (*_SAFE_HEADERS, *headers):
-        fields[name] = value
-    return Response(status.value, status.phrase, fields, data)
+def too_many() -> Page:
+    """For a client behind a proxy, whose address is known only by its request."""
+    return text_page(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many connections from this address.",
+        ("Retry-After", "5"),
+    )
+
+
+def page(
+    status: HTTPStatus, body: str | bytes, content_type: str, *headers: tuple[str, str]
+) -> Page:
+    """Any answer; nobody may keep it, or show it in a frame with scripts of others."""
+    data = body.encode("utf-8") if isinstance(body, str) else body
+    fields = (
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(data))),
+        ("Connection", "close"),
+    )
+    return Page(status, data, (*fields, *_SAFE_HEADERS, *headers))

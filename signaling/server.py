@@ -1,73 +1,97 @@
-"""The signaling server: a thin asyncio shell around rooms, on the ``websockets`` library."""
+"""The signaling server: a thin asyncio shell between rooms and a WebSocket engine."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
 import random as random_module
 import re
-import socket
 from collections import Counter
-from collections.abc import Awaitable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from ssl import SSLContext
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
-
-from signaling import pages
+from signaling import engines, pages
 from signaling.addresses import address_key
+from signaling.auth import TrustedProxies, is_same_origin
 from signaling.backends import Backend
 from signaling.backends.memory import MemoryBackend
 from signaling.effects import AwaitIce, Close, Effect, Note, Pause, Send
+from signaling.engines import Engine, Peer, Request, Socket, load_engine
 from signaling.errors import ListenFailed
+from signaling.gates import Gates
 from signaling.hooks import Authorizer, IceServerSource, Metrics
 from signaling.limits import Limits, is_room_name
 from signaling.link import SOCKET_PATH
 from signaling.messages import SUBPROTOCOL, CloseCode, IceInfo, IceServerInfo
+from signaling.pages import Page
 from signaling.randomness import RandomSource
 
 _log = logging.getLogger("signaling.server")
-# The library's debug log shows frames, and those carry session keys and payloads.
-_silent = logging.getLogger("signaling.server.websockets")
-_silent.setLevel(logging.CRITICAL + 1)
 
-_CLOSE_TIMEOUT = 1.0
 _ICE_TIMEOUT = 3.0
-_READ_AHEAD = 4
-_SEND_BUFFER = 64 * 1024
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
+TLS_NEEDS_UVLOOP = (
+    "TLS needs uvloop here (pip install 'ice-punch[uvloop]'): on the standard event loop every TLS "
+    "connection takes 290 kB of memory; or let a proxy in front end TLS"
+)
+
+Route = Callable[[Request, Peer], Page]
+
+
+@dataclass(slots=True, eq=False)
+class _Visitor:
+    """What the server remembers of an open WebSocket."""
+
+    number: int
+    client: Peer
+    counted_as: str | None
+    """The address it is counted under beyond its TCP connection's, behind a proxy."""
+    allowance: int = 0
 
 
 class SignalingServer:
     """A running server; made by :meth:`start`.
 
-    ``GET /healthz`` answers ``ok``; ``GET /j/<room>`` says how to use a link. Everything else is
-    the protocol ``icepunch.v1`` at ``/v1/ws``.
+    ``GET /healthz`` answers ``ok``, ``GET /readyz`` whether new clients are welcome;
+    ``GET /j/<room>`` says how to use a link. Everything else is the protocol ``icepunch.v1`` at
+    ``/v1/ws``.
     """
 
-    def __init__(self, backend: Backend, limits: Limits) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        limits: Limits,
+        engine: Engine,
+        *,
+        proxies: TrustedProxies | None = None,
+        routes: Mapping[str, Route] | None = None,
+        random: RandomSource | None = None,
+    ) -> None:
         self.limits = limits
+        self.draining = False
         self._backend = backend
-        self._own_counters: Counter[str] = Counter()
-        self._open: set[_Socket] = set()
+        self._engine = engine
+        self._proxies = proxies if proxies is not None else TrustedProxies()
+        self._routes = dict(routes or {})
+        self._random = random if random is not None else random_module.SystemRandom()
+        self.own_counters: Counter[str] = Counter()
+        """What was refused before it reached the backend; part of :attr:`counters`."""
+        self._connections = 0
         self._per_address: Counter[str] = Counter()
-        self._sockets: dict[int, _Socket] = {}
+        self._accepts = Gates(limits.accept_burst, 1.0 / limits.accept_rate)
+        self._sockets: dict[int, Socket] = {}
         self._last_number = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._closing: set[asyncio.Task[None]] = set()
         self._fetching: set[asyncio.Task[None]] = set()
         self._closed = False
         self._secure = False
-        self._names: list[tuple[str, int]] = []
+        self._names: list[Peer] = []
 
     @classmethod
     async def start(
@@ -76,20 +100,27 @@ class SignalingServer:
         port: int = 8080,
         *,
         limits: Limits | None = None,
+        engine: str | None = None,
         ssl: SSLContext | None = None,
         ice_servers: Sequence[IceServerInfo | str] = (),
         ice: IceServerSource | None = None,
         authorizer: Authorizer | None = None,
         metrics: Metrics | None = None,
+        proxies: TrustedProxies | None = None,
+        routes: Mapping[str, Route] | None = None,
         backend: Backend | None = None,
         random: RandomSource | None = None,
+        **listen_options: Any,
     ) -> SignalingServer:
         """Listen on ``host`` (``None``: every interface) and ``port`` (0: any that is free).
 
-        ``ice_servers`` are announced to every client; ``{host}`` in a URL becomes the host name by
-        which the client reached this server. ``ice`` takes their place where every session has
-        credentials of its own; ``authorizer`` says who may enter. A ``backend`` that is given has
-        its own of these. Raises :class:`signaling.errors.ListenFailed`.
+        ``engine`` is ``websockets``, the default, or ``picows``. ``ice_servers`` are announced to
+        every client; ``{host}`` in a URL becomes the host name by which the client reached this
+        server. ``ice`` takes their place where every session has credentials of its own;
+        ``authorizer`` says who may enter. A ``backend`` that is given has
+        its own of these. ``proxies`` are believed when they say whom they speak for. ``routes`` are
+        further HTTP pages by their path. ``listen_options`` go to ``loop.create_server``. Raises
+        :class:`signaling.errors.ListenFailed`, and :class:`signaling.errors.EngineMissing`.
         """
         limits = limits if limits is not None else Limits()
         if backend is None:
@@ -97,20 +128,30 @@ class SignalingServer:
                 IceServerInfo(urls=[server]) if isinstance(server, str) else server
                 for server in ice_servers
             ]
-            source = random if random is not None else random_module.SystemRandom()
             backend = MemoryBackend(
-                source,
+                random if random is not None else random_module.SystemRandom(),
                 limits,
                 ice=ice if ice is not None else IceInfo(servers=servers),
                 authorizer=authorizer,
                 metrics=metrics,
             )
-        server = cls(backend, limits)
-        await server._listen(host, port, ssl)
+        server = cls(
+            backend,
+            limits,
+            load_engine(engine or engines.DEFAULT_ENGINE),
+            proxies=proxies,
+            routes=routes,
+            random=random,
+        )
+        await server._listen(host, port, ssl, listen_options)
         return server
 
     async def _listen(
-        self, host: str | Sequence[str] | None, port: int, ssl: SSLContext | None
+        self,
+        host: str | Sequence[str] | None,
+        port: int,
+        ssl: SSLContext | None,
+        options: dict[str, Any],
     ) -> None:
         where = host if isinstance(host, str) else ", ".join(host or ()) or "*"
         if not 0 <= port <= 65535:
@@ -119,32 +160,14 @@ class SignalingServer:
         self._loop = asyncio.get_running_loop()
         self._secure = ssl is not None
         if ssl is not None and isinstance(self._loop, asyncio.BaseEventLoop):
-            _log.warning("TLS without uvloop takes about 290 kB of memory per connection")
+            raise ListenFailed(TLS_NEEDS_UVLOOP)
         await self._backend.start(self._apply)
         try:
-            self._server: Server = await serve(
-                self._handle,
-                # asyncio takes several hosts, only the library's annotation does not.
-                cast("str | None", host or None),
-                port,
-                subprotocols=[Subprotocol(SUBPROTOCOL)],
-                compression=None,
-                process_request=self._answer_request,
-                server_header=pages.server_name(),
-                open_timeout=self.limits.handshake_timeout,
-                ping_interval=None,
-                close_timeout=_CLOSE_TIMEOUT,
-                max_size=self.limits.frame,
-                max_queue=_READ_AHEAD,
-                logger=_silent,
-                create_connection=cast("type[ServerConnection]", partial(_Socket, self)),
-                ssl=ssl,
-            )
+            self._names = list(await self._engine.listen(self, host, port, ssl, options))
         except OSError as error:
             await self._backend.close()
             why = _words(error)
             raise ListenFailed(f"can not listen on {where} port {port}: {why}") from None
-        self._names = [listening.getsockname()[:2] for listening in self._server.sockets]
         for url in self.urls:
             _log.info("listening url=%s", url)
 
@@ -162,14 +185,42 @@ class SignalingServer:
         return self._names[0][1]
 
     @property
+    def ready(self) -> bool:
+        """Whether new clients are welcome: ``/readyz``."""
+        return not self.draining and not self._closed and self._backend.ready
+
+    @property
     def counters(self) -> Counter[str]:
         """What was done and what was refused, by name, since the start."""
-        return self._backend.counters + self._own_counters
+        return self._backend.counters + self.own_counters
 
     @property
     def sizes(self) -> dict[str, int]:
-        """``rooms``, ``sessions`` (present or away) and ``connections`` at this moment."""
-        return self._backend.sizes
+        """``rooms``, ``sessions`` (present or away), ``connections`` and more at this moment.
+
+        ``queue_bytes`` wait to be sent, ``kept_bytes`` are there to be replayed.
+        """
+        waiting = sum(socket.waiting for socket in self._sockets.values())
+        return {**self._backend.sizes, "queue_bytes": waiting}
+
+    async def drain(self, window: float = 10.0) -> None:
+        """Send everybody away without a stampede, then stop.
+
+        Nobody is let in any more. Everybody hears ``drain`` and is closed with 4000, one after the
+        other in random order over ``window`` seconds.
+        """
+        if not self.draining:
+            self.draining = True
+            self._engine.stop_listening()
+            self._backend.drain(window, window)
+            began = self._loop.time()
+            numbers = sorted(self._sockets, key=lambda _: self._random.random())
+            for index, number in enumerate(numbers):
+                wait = began + window * index / len(numbers) - self._loop.time()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                self._backend.dismiss(number)
+        await self.close()
 
     async def close(self, *, jitter: float = 2.0) -> None:
         """Send everybody a ``drain`` and close code 4000, and stop within about a second.
@@ -179,17 +230,16 @@ class SignalingServer:
         if self._closed:
             return
         self._closed = True
-        self._server.close(close_connections=False)
-        self._backend.drain(0.0, jitter)
+        if not self.draining:
+            self._engine.stop_listening()
+            self._backend.drain(0.0, jitter)
         for number in list(self._sockets):
             self._backend.dismiss(number)
         if self._timer is not None:
             self._timer.cancel()
-        if self._closing:
-            await asyncio.wait(set(self._closing), timeout=_CLOSE_TIMEOUT)
-        for connection in list(self._open):
-            connection.transport.abort()
-        await self._server.wait_closed()
+        await self._engine.close()
+        for task in self._fetching:
+            task.cancel()
         await self._backend.close()
         _log.info("closed")
 
@@ -201,10 +251,16 @@ class SignalingServer:
 
     # HTTP
 
-    def _answer_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    def answer(self, request: Request, peer: Peer) -> Page | None:
         path = urlsplit(request.path).path
+        if path in self._routes:
+            return self._routes[path](request, peer)
         if path == "/healthz":
             return pages.text_page(HTTPStatus.OK, "ok")
+        if path == "/readyz":
+            if self.ready:
+                return pages.text_page(HTTPStatus.OK, "ready")
+            return pages.text_page(HTTPStatus.SERVICE_UNAVAILABLE, "not ready")
         if path == "/":
             return pages.text_page(HTTPStatus.OK, "ice-punch signaling server")
         if path.startswith("/j/") and is_room_name(path.removeprefix("/j/")):
@@ -213,86 +269,121 @@ class SignalingServer:
             return pages.text_page(HTTPStatus.NOT_FOUND, "not found")
         offered = {
             name.strip()
-            for header in request.headers.get_all("Sec-WebSocket-Protocol")
+            for header in request.headers("Sec-WebSocket-Protocol")
             for name in header.split(",")
         }
         if SUBPROTOCOL not in offered:
-            self._own_counters["wrong_subprotocol"] += 1
+            self.own_counters["wrong_subprotocol"] += 1
             return pages.upgrade_required()
+        if self._proxies.trusts(peer[0]) and not self._has_room_for(self._key(request, peer)):
+            return pages.too_many()
         return None
 
     # Connections
 
-    def _admit(self, connection: _Socket) -> bool:
-        """Count a TCP connection; ``False`` if there are too many."""
-        key = connection.address_key
-        if (
-            len(self._open) >= self.limits.connections
-            or self._per_address[key] >= self.limits.connections_per_address
-        ):
-            self._own_counters["too_many_connections"] += 1
-            _log.info("refused code=too_many_connections address=%s", key)
+    def admit(self, ip: str) -> bool:
+        key = address_key(ip)
+        if self._connections >= self.limits.connections:
+            self._turn_away("too_many_connections", key)
             return False
-        self._open.add(connection)
+        # Those a trusted proxy speaks for are counted once their request says who they are.
+        if not self._proxies.trusts(ip) and not self._has_room_for(key):
+            return False
+        self._connections += 1
         self._per_address[key] += 1
         return True
 
-    def _release(self, connection: _Socket) -> None:
-        self._open.discard(connection)
-        key = connection.address_key
-        self._per_address[key] -= 1
+    def release(self, ip: str) -> None:
+        self._connections -= 1
+        self._uncount(address_key(ip))
+
+    def _has_room_for(self, key: str) -> bool:
+        if self._per_address[key] >= self.limits.connections_per_address:
+            self._turn_away("too_many_connections", key)
+            return False
+        if self._accepts.take(key, self._loop.time()) > 0:
+            self._turn_away("too_many_accepts", key)
+            return False
+        return True
+
+    def _turn_away(self, code: str, key: str) -> None:
+        self.own_counters[code] += 1
+        _log.info("refused code=%s address=%s", code, key)
         if not self._per_address[key]:
             del self._per_address[key]
 
-    async def _handle(self, connection: ServerConnection) -> None:
-        assert isinstance(connection, _Socket)
+    def _uncount(self, key: str) -> None:
+        self._per_address[key] -= 1
+        if self._per_address[key] <= 0:
+            del self._per_address[key]
+
+    def _client(self, request: Request, peer: Peer) -> Peer:
+        """Whom the connection speaks for; a proxy does not say which port."""
+        ip = self._proxies.client_of(peer[0], request.headers("X-Forwarded-For"))
+        return peer if ip == peer[0] else (ip, 0)
+
+    def _key(self, request: Request, peer: Peer) -> str:
+        return address_key(self._client(request, peer)[0])
+
+    def on_open(self, socket: Socket, request: Request) -> None:
+        client = self._client(request, socket.peer)
+        counted_as = None
+        if client is not socket.peer:
+            counted_as = address_key(client[0])
+            self._per_address[counted_as] += 1
         self._last_number += 1
-        number = connection.number = self._last_number
-        self._sockets[number] = connection
-        host = _host_of(connection.request)
-        origin = _one_header(connection.request, "Origin")
-        self._backend.on_open(number, connection.peer, self._loop.time(), host=host, origin=origin)
-        try:
-            while True:
-                wait = connection.paused_until - self._loop.time()
-                if wait > 0:
-                    await asyncio.sleep(wait)
-                message = await connection.recv()
-                self._backend.on_message(number, message, self._loop.time())
-        except ConnectionClosed as closed:
-            # The library itself closes on frames over max_size.
-            if closed.sent is not None and closed.sent.code == CloseCode.TOO_BIG:
-                self._own_counters["too_large"] += 1
-                _log.info("refused code=too_large address=%s", connection.peer[0])
-        except Exception:
-            _log.exception("connection handler failed")
-        finally:
-            self._sockets.pop(number, None)
-            self._backend.on_close(number, self._loop.time())
+        number = self._last_number
+        socket.owner_data = _Visitor(number, client, counted_as)
+        self._sockets[number] = socket
+        host = request.one("Host") or ""
+        origins = request.headers("Origin")
+        # Two of them are one that nobody allowed.
+        origin = ", ".join(origins) if origins else None
+        if origin is not None and is_same_origin(origin, host):
+            origin = None
+        match = _HOST.fullmatch(host)
+        name = match.group(1) if match is not None else ""
+        self._backend.on_open(number, client, self._loop.time(), host=name, origin=origin)
+
+    def on_message(self, socket: Socket, data: str | bytes) -> None:
+        self._backend.on_message(socket.owner_data.number, data, self._loop.time())
+
+    def on_close(self, socket: Socket, code: int | None) -> None:
+        visitor: _Visitor = socket.owner_data
+        if visitor.counted_as is not None:
+            self._uncount(visitor.counted_as)
+        # The engine itself closes on frames over the limit.
+        if code == CloseCode.TOO_BIG and self._sockets.pop(visitor.number, None) is not None:
+            self.own_counters["too_large"] += 1
+            _log.info("refused code=too_large address=%s", visitor.client[0])
+        self._sockets.pop(visitor.number, None)
+        self._backend.on_close(visitor.number, self._loop.time())
+
+    # Effects
 
     def _apply(self, effects: list[Effect]) -> None:
-        slow: list[_Socket] = []
+        slow: list[Socket] = []
         for effect in effects:
             match effect:
                 case Send(connection=number, text=text, replay=replay):
-                    connection = self._sockets.get(number)
-                    if connection is None:
+                    socket = self._sockets.get(number)
+                    if socket is None:
                         continue
+                    visitor: _Visitor = socket.owner_data
                     if replay:
-                        connection.allowance += len(text)
-                    broadcast((connection,), text)
-                    waiting = connection.transport.get_write_buffer_size()
-                    if waiting > self.limits.out_queue + connection.allowance:
-                        slow.append(connection)
+                        visitor.allowance += len(text)
+                    socket.send_text(text)
+                    if socket.waiting > self.limits.out_queue + visitor.allowance:
+                        slow.append(socket)
                         del self._sockets[number]
                 case Close(connection=number, code=code, reason=reason):
-                    connection = self._sockets.pop(number, None)
-                    if connection is not None:
-                        self._close(connection, code, reason)
+                    socket = self._sockets.pop(number, None)
+                    if socket is not None:
+                        socket.finish(code, reason)
                 case Pause(connection=number, seconds=seconds):
-                    connection = self._sockets.get(number)
-                    if connection is not None:
-                        connection.paused_until = self._loop.time() + seconds
+                    socket = self._sockets.get(number)
+                    if socket is not None:
+                        socket.pause(seconds)
                 case AwaitIce(connection=number, servers=servers):
                     task = self._loop.create_task(self._await_ice(number, servers))
                     self._fetching.add(task)
@@ -301,11 +392,12 @@ class SignalingServer:
                     words = " ".join(f"{name}={value}" for name, value in fields.items())
                     _log.info("%s %s", event, words, extra={"signaling": fields})
         # Only now: what a lost connection makes the rooms say comes after what they just said.
-        for connection in slow:
-            self._own_counters["slow"] += 1
-            _log.info("refused code=slow address=%s", connection.peer[0])
-            self._close(connection, CloseCode.SLOW, "slow reader")
-            self._backend.on_close(connection.number, self._loop.time())
+        for socket in slow:
+            visitor = socket.owner_data
+            self.own_counters["slow"] += 1
+            _log.info("refused code=slow address=%s", visitor.client[0])
+            socket.finish(CloseCode.SLOW, "slow reader")
+            self._backend.on_close(visitor.number, self._loop.time())
         self._set_timer()
 
     async def _await_ice(self, number: int, servers: Awaitable[IceInfo]) -> None:
@@ -316,11 +408,6 @@ class SignalingServer:
         except Exception as error:
             _log.warning("no ICE servers: %s", type(error).__name__)
         self._backend.on_ice_servers(number, ice, self._loop.time())
-
-    def _close(self, connection: _Socket, code: int, reason: str) -> None:
-        task = self._loop.create_task(connection.finish(code, reason))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
 
     def _set_timer(self) -> None:
         at = self._backend.get_timer()
@@ -336,82 +423,6 @@ class SignalingServer:
         self._timer = None
         self._backend.on_timer(self._loop.time())
         self._set_timer()
-
-
-class _Socket(ServerConnection):
-    """A connection that is counted from its first byte and bounded in what it buffers."""
-
-    def __init__(self, owner: SignalingServer, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._owner = owner
-        self.number = 0
-        self.paused_until = 0.0
-        self.allowance = 0
-        self.peer: tuple[str, int] = ("", 0)
-        self.address_key = ""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
-        peer = transport.get_extra_info("peername")
-        if peer:
-            self.peer = (peer[0], peer[1])
-        self.address_key = address_key(self.peer[0])
-        if not self._owner._admit(self):
-            transport.set_protocol(_TurnedAway(transport))
-            return
-        raw = transport.get_extra_info("socket")
-        if raw is not None:
-            # A slow reader is to be noticed here, not after megabytes in the kernel.
-            with contextlib.suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._owner._release(self)
-        super().connection_lost(exc)
-
-    async def finish(self, code: int, reason: str) -> None:
-        """Close, and do not wait for ever for a peer that does not read."""
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await self.close(code, reason)
-        except TimeoutError:
-            self.transport.abort()
-
-
-class _TurnedAway(asyncio.Protocol):
-    """Says why to the first bytes that come, and lets the other side close.
-
-    An answer before the request confuses clients; a close with unread bytes resets the connection,
-    and the answer with it.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._answered = False
-        asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        if self._answered:
-            return
-        self._answered = True
-        self._transport.write(pages.too_many_connections())
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-
-    def eof_received(self) -> None:
-        self._transport.close()
-
-
-def _host_of(request: Request | None) -> str:
-    """The host name a request asked for, without its port; ``""`` if it is not one."""
-    match = _HOST.fullmatch(_one_header(request, "Host") or "")
-    return match.group(1) if match is not None else ""
-
-
-def _one_header(request: Request | None, name: str) -> str | None:
-    headers = request.headers.get_all(name) if request is not None else []
-    return headers[0] if len(headers) == 1 else None
 
 
 def _words(error: OSError) -> str:

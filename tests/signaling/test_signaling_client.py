@@ -25,6 +25,7 @@ from signaling.errors import (
     BadRoom,
     ClientClosed,
     InvalidServerUrl,
+    ListenFailed,
     MessageTooLarge,
     ProtocolRefused,
     RoomFull,
@@ -69,6 +70,7 @@ async def next_of(client: SignalingClient, kind: type[Event]) -> Event:
     raise AssertionError(f"the events ended without {kind.__name__}")
 
 
+@pytest.mark.usefixtures("engine")
 def test_two_clients_meet_exchange_signals_and_part() -> None:
     async def run() -> None:
         async with await SignalingServer.start(port=0, ice_servers=["stun:h:1"]) as server:
@@ -99,6 +101,7 @@ def test_two_clients_meet_exchange_signals_and_part() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("engine")
 def test_nothing_is_lost_or_doubled_over_many_cut_connections() -> None:
     async def run() -> None:
         limits = Limits(message_rate=1e4, message_burst=10**4)
@@ -146,6 +149,7 @@ def test_nothing_is_lost_or_doubled_over_many_cut_connections() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("engine")
 def test_the_other_side_sees_a_lost_connection_as_away_and_back() -> None:
     async def run() -> None:
         async with (
@@ -172,6 +176,7 @@ def test_the_other_side_sees_a_lost_connection_as_away_and_back() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_restarted_server_is_a_fresh_welcome() -> None:
     async def run() -> None:
         server = await SignalingServer.start(port=0)
@@ -194,6 +199,7 @@ def test_a_restarted_server_is_a_fresh_welcome() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("engine")
 def test_backoff_doubles_and_has_full_jitter() -> None:
     async def run() -> None:
         async with (
@@ -216,6 +222,7 @@ def test_backoff_doubles_and_has_full_jitter() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_signal_to_nobody_comes_back_as_unavailable() -> None:
     async def run() -> None:
         async with (
@@ -325,6 +332,7 @@ def test_another_websocket_service_is_told() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("engine")
 def test_https_to_a_plain_server_is_told() -> None:
     async def run() -> None:
         async with await SignalingServer.start(port=0) as server:
@@ -341,6 +349,7 @@ def test_a_url_that_is_none_is_told_before_anything_happens(url: str) -> None:
         SignalingClient(url, ROOM)
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_full_room_a_bad_room_and_a_long_note_are_refused_for_good() -> None:
     async def run() -> None:
         async with (
@@ -367,6 +376,7 @@ def test_a_full_room_a_bad_room_and_a_long_note_are_refused_for_good() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_client_waits_for_the_seat_of_a_peer_that_vanished() -> None:
     async def run() -> None:
         limits = Limits(seat_grace=0.8)
@@ -522,6 +532,7 @@ def test_a_client_that_is_not_connected_says_so() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("engine")
 def test_what_was_sent_before_close_goes_out_before_the_leaving() -> None:
     async def run() -> None:
         async with (
@@ -560,7 +571,9 @@ def test_connecting_can_be_cancelled() -> None:
     asyncio.run(run())
 
 
-def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("engine")
+def test_tls_with_a_certificate_of_ones_own_and_uvloop(tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -601,4 +614,12 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
             with pytest.raises(ServerUnreachable, match=r"is not a signaling server|broke"):
                 await SignalingClient(plain, ROOM).connect(timeout=5)
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+    async def on_the_standard_loop() -> None:
+        with pytest.raises(ListenFailed, match="TLS needs uvloop") as caught:
+            await SignalingServer.start(port=0, ssl=serving)
+        assert "\n" not in str(caught.value)
+
+    asyncio.run(on_the_standard_loop())

@@ -20,6 +20,8 @@ from signaling.limits import Limits
 from signaling.messages import IceServerInfo
 from signaling.server import SignalingServer
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 UPGRADE = (
     "GET /v1/ws HTTP/1.1\nHost: h\nUpgrade: websocket\nConnection: Upgrade\n"
     "Sec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n"

@@ -1,0 +1,141 @@
+"""The WebSocket libraries that carry the server: each an :class:`Engine` behind one interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any, Protocol
+
+from signaling.errors import EngineMissing
+from signaling.limits import Limits
+from signaling.pages import Page
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a client has to answer the end of its connection."""
+SEND_BUFFER = 64 * 1024
+"""Bytes in the kernel: a slow reader is to be noticed here, not after megabytes there."""
+
+Peer = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The HTTP request of a connection."""
+
+    path: str
+    headers: Callable[[str], Sequence[str]]
+    """Every value of a header by its name, whose case does not matter."""
+
+    def one(self, name: str) -> str | None:
+        """The value of a header that is there exactly once."""
+        values = self.headers(name)
+        return values[0] if len(values) == 1 else None
+
+
+class Socket(Protocol):
+    """One open WebSocket."""
+
+    peer: Peer
+    """The other end of the TCP connection."""
+    owner_data: Any
+    """Whatever the owner remembers of it."""
+
+    def send_text(self, text: str) -> None:
+        """Send a text frame, without waiting."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were sent and are not in the kernel yet."""
+
+    def pause(self, seconds: float) -> None:
+        """Report no more messages for a while, and let the sender feel it."""
+
+    def finish(self, code: int, reason: str) -> None:
+        """Close after what was sent; cut off whoever does not answer within a second."""
+
+
+class Owner(Protocol):
+    """Whom an engine reports to: :class:`signaling.server.SignalingServer`."""
+
+    limits: Limits
+
+    def admit(self, ip: str) -> bool:
+        """A TCP connection came; whether it may stay. If it may, :meth:`release` follows."""
+
+    def release(self, ip: str) -> None: ...
+
+    def answer(self, request: Request, peer: Peer) -> Page | None:
+        """The answer to a request that is not to become a WebSocket."""
+
+    def on_open(self, socket: Socket, request: Request) -> None: ...
+
+    def on_message(self, socket: Socket, data: str | bytes) -> None:
+        """A whole message within the limit, after :meth:`on_open` and before :meth:`on_close`."""
+
+    def on_close(self, socket: Socket, code: int | None) -> None:
+        """The connection is over; ``code`` is what this side closed it with, if it did."""
+
+
+class Engine(Protocol):
+    async def listen(
+        self,
+        owner: Owner,
+        host: str | Sequence[str] | None,
+        port: int,
+        ssl: SSLContext | None,
+        options: dict[str, Any],
+    ) -> Sequence[Peer]:
+        """Listen; the names of the sockets. ``options`` are ``loop.create_server``'s, such as
+        ``reuse_port`` and ``sock``. Raises ``OSError``."""
+
+    def stop_listening(self) -> None: ...
+
+    async def close(self) -> None:
+        """Cut off what is still open."""
+
+
+ENGINES = ("websockets", "picows")
+DEFAULT_ENGINE = ENGINES[0]
+
+
+def load_engine(name: str) -> Engine:
+    """Raises :class:`signaling.errors.EngineMissing`."""
+    if name == "websockets":
+        from signaling.engines.websockets_engine import WebsocketsEngine
+
+        return WebsocketsEngine()
+    if name == "picows":
+        try:
+            from signaling.engines.picows_engine import PicowsEngine
+        except ImportError as error:
+            text = "the engine picows is not installed: pip install 'ice-punch[picows]'"
+            raise EngineMissing(text) from error
+        return PicowsEngine()
+    raise EngineMissing(f"there is no engine {name[:40]!r}: choose one of {', '.join(ENGINES)}")
+
+
+class TurnedAway(asyncio.Protocol):
+    """Says why to the first bytes that come, and lets the other side close.
+
+    An answer before the request confuses clients; a close with unread bytes resets the connection,
+    and the answer with it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, answer: bytes) -> None:
+        self._transport = transport
+        self._answer = answer
+        self._answered = False
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answered:
+            return
+        self._answered = True
+        self._transport.write(self._answer)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def eof_received(self) -> None:
+        self._transport.close()

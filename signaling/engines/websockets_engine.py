@@ -1,0 +1,173 @@
+"""The default engine: the library ``websockets``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Sequence
+from functools import partial
+from ssl import SSLContext
+from typing import Any, cast
+
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+
+from signaling import pages
+from signaling.engines import CLOSE_TIMEOUT, SEND_BUFFER, Owner, Peer, Request, TurnedAway
+from signaling.messages import SUBPROTOCOL
+
+_log = logging.getLogger("signaling.server")
+# The library's debug log shows frames, and those carry session keys and payloads.
+_silent = logging.getLogger("signaling.server.websockets")
+_silent.setLevel(logging.CRITICAL + 1)
+
+_READ_AHEAD = 4
+
+
+class WebsocketsEngine:
+    """One ``websockets`` server."""
+
+    def __init__(self) -> None:
+        self._open: set[_Socket] = set()
+
+    async def listen(
+        self,
+        owner: Owner,
+        host: str | Sequence[str] | None,
+        port: int,
+        ssl: SSLContext | None,
+        options: dict[str, Any],
+    ) -> Sequence[Peer]:
+        self._owner = owner
+        self._server: Server = await serve(
+            self._handle,
+            # asyncio takes several hosts, only the library's annotation does not.
+            cast("str | None", host or None),
+            port,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            process_request=self._answer,
+            server_header=pages.server_name(),
+            open_timeout=owner.limits.handshake_timeout,
+            ping_interval=None,
+            close_timeout=CLOSE_TIMEOUT,
+            max_size=owner.limits.frame,
+            max_queue=_READ_AHEAD,
+            logger=_silent,
+            create_connection=cast("type[ServerConnection]", partial(_Socket, owner, self._open)),
+            ssl=ssl,
+            **options,
+        )
+        return [listening.getsockname()[:2] for listening in self._server.sockets]
+
+    def stop_listening(self) -> None:
+        self._server.close(close_connections=False)
+
+    async def close(self) -> None:
+        closing = {connection.closing for connection in self._open if connection.closing}
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
+        for connection in list(self._open):
+            connection.transport.abort()
+        await self._server.wait_closed()
+
+    def _answer(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
+        assert isinstance(connection, _Socket)
+        page = self._owner.answer(_request(request), connection.peer)
+        if page is None:
+            return None
+        fields = Headers()
+        for name, value in page.headers:
+            fields[name] = value
+        return Response(page.status.value, page.status.phrase, fields, page.body)
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, _Socket)
+        assert connection.request is not None
+        loop = asyncio.get_running_loop()
+        self._owner.on_open(connection, _request(connection.request))
+        code: int | None = None
+        try:
+            while True:
+                wait = connection.paused_until - loop.time()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                message = await connection.recv()
+                self._owner.on_message(connection, message)
+        except ConnectionClosed as closed:
+            code = closed.sent.code if closed.sent is not None else None
+        except Exception:
+            _log.exception("connection handler failed")
+        finally:
+            self._owner.on_close(connection, code)
+
+
+class _Socket(ServerConnection):
+    """A connection that is counted from its first byte and bounded in what it buffers."""
+
+    def __init__(self, owner: Owner, among: set[_Socket], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._owner = owner
+        self._among = among
+        self.owner_data: Any = None
+        self.paused_until = 0.0
+        self.closing: asyncio.Task[None] | None = None
+        self.peer: Peer = ("", 0)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        peer = transport.get_extra_info("peername")
+        if peer:
+            self.peer = (peer[0], peer[1])
+        if not self._owner.admit(self.peer[0]):
+            transport.set_protocol(TurnedAway(transport, pages.too_many_connections()))
+            return
+        self._among.add(self)
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Pongs are queued by the library; whoever sends pings and reads nothing is cut off.
+        if self.waiting > 2 * self._owner.limits.out_queue:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._among.discard(self)
+        self._owner.release(self.peer[0])
+        super().connection_lost(exc)
+
+    def send_text(self, text: str) -> None:
+        # The library's own send() waits; how much is queued is the owner's business.
+        broadcast((self,), text)
+
+    @property
+    def waiting(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def pause(self, seconds: float) -> None:
+        self.paused_until = asyncio.get_running_loop().time() + seconds
+
+    def finish(self, code: int, reason: str) -> None:
+        if self.closing is None:
+            self.closing = asyncio.get_running_loop().create_task(self._finish(code, reason))
+
+    async def _finish(self, code: int, reason: str) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.close(code, reason)
+        except TimeoutError:
+            self.transport.abort()
+
+
+def _request(request: HttpRequest) -> Request:
+    return Request(request.path, request.headers.get_all)
