@@ -92,19 +92,16 @@ class BindingsCodec:
         """
         write, ssl, view = _binding.SSL_write, self._ssl, _ffi.from_buffer
         read, written, output = _binding.BIO_read, self._from_ssl, _make("char[]", room)
-        size = pending = 0
-        for datagram in datagrams:
-            data = datagram if type(datagram) is bytes else view(datagram)
-            length = len(data)
-            result = write(ssl, data, length)
-            if result <= 0:
-                self._connection._raise_ssl_error(ssl, result)
-            # Taken out now and then, so that OpenSSL's own buffer stays small.
-            pending += length
-            if pending >= FEED:
-                size += max(read(written, output + size, room - size), 0)
-                pending = 0
-        size += max(read(written, output + size, room - size), 0)
+        size, count = 0, len(datagrams)
+        # Taken out now and then, so that OpenSSL's own buffer stays small.
+        step = max(FEED * count // room, 1)
+        for start in range(0, count, step):
+            for datagram in datagrams[start : start + step] if step < count else datagrams:
+                data = datagram if type(datagram) is bytes else view(datagram)
+                result = write(ssl, data, len(data))
+                if result <= 0:
+                    self._connection._raise_ssl_error(ssl, result)
+            size += max(read(written, output + size, room - size), 0)
         return memoryview(_ffi.buffer(output, size))
 
     def decrypt(

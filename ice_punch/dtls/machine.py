@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
+from typing import TypeVar
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
@@ -34,6 +35,8 @@ from ice_punch.errors import (
     InvalidConfiguration,
 )
 from ice_punch.sdp import Fingerprint
+
+T = TypeVar("T")
 
 HANDSHAKE_TIMEOUT = 30.0
 MIN_MTU = 256
@@ -143,8 +146,7 @@ class DtlsMachine:
         `DatagramTooLarge` above `max_datagram_size`, and `DatagramRefused` for an empty datagram,
         which receivers of DTLS do not deliver.
         """
-        (segments,) = self._encrypt((data,))
-        self._outgoing.append(bytes(segments.buffer))
+        self._outgoing += self._encrypt(lambda traffic: [traffic.encrypt_one(data)])
 
     def encrypt_many(self, datagrams: Sequence[Buffer], now: float) -> list[Segments]:
         """Encrypt datagrams and return what must go to the peer, in order, in place of `send`.
@@ -154,7 +156,7 @@ class DtlsMachine:
         """
         if not datagrams:
             return []
-        segments = self._encrypt(datagrams)
+        segments = self._encrypt(lambda traffic: traffic.encrypt(datagrams))
         self.counters.datagrams_sent += len(datagrams)
         return segments
 
@@ -168,9 +170,7 @@ class DtlsMachine:
             return [data for d in datagrams for data in self._receive_other(bytes(d), now)]
         return self._traffic.decrypt(datagrams, now)
 
-    def decrypt_segments(
-        self, buffer: bytes | bytearray, end: int, size: int, now: float
-    ) -> list[bytes]:
+    def decrypt_segments(self, buffer: Buffer, end: int, size: int, now: float) -> list[bytes]:
         """`decrypt_many` for datagrams of ``size`` bytes in the first ``end`` bytes of a buffer.
 
         The last may be shorter: as UDP receive offload hands them in.
@@ -198,7 +198,7 @@ class DtlsMachine:
     def receive_datagram(self, data: bytes, now: float) -> None:
         """Take a datagram from the peer. Whatever it is, nothing is raised."""
         if self._traffic is not None and self._traffic.is_data(data):
-            self._events += map(DatagramReceived, self._traffic.decrypt((data,), now))
+            self._events += map(DatagramReceived, self._traffic.decrypt_one(data, now))
             return
         self.counters.datagrams_received += 1
         if self._state is State.CLOSED:
@@ -412,7 +412,7 @@ class DtlsMachine:
 
     # The open association
 
-    def _encrypt(self, datagrams: Sequence[Buffer]) -> list[Segments]:
+    def _encrypt(self, with_traffic: Callable[[Traffic], list[T]]) -> list[T]:
         if self._traffic is None:
             raise ChannelClosed(
                 "the DTLS association is closed"
@@ -420,7 +420,7 @@ class DtlsMachine:
                 else "the DTLS handshake is not complete"
             )
         try:
-            return self._traffic.encrypt(datagrams)
+            return with_traffic(self._traffic)
         except SSL.Error as error:
             self._close(PeerClosed(openssl.reason_of(error)))
             raise ChannelClosed("the DTLS association is closed") from error

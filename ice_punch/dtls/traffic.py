@@ -84,11 +84,28 @@ class Traffic:
         self._counters.application_sent += len(datagrams)
         return cut(buffer, sizes)
 
+    def encrypt_one(self, datagram: Buffer) -> bytes:
+        """A record for one datagram; raises what `encrypt` raises."""
+        data = datagram if type(datagram) is bytes else bytes(datagram)
+        size = len(data)
+        if size > self.max_datagram_size:
+            raise DatagramTooLarge(size, self.max_datagram_size)
+        if not size:
+            raise DatagramRefused("DTLS does not carry empty datagrams")
+        room = records.HEADER_SIZE + self.expansion + size + _SPARE
+        record = self._codec.encrypt((data,), room).tobytes()
+        self._counters.application_sent += 1
+        return record
+
     # In
 
     def is_data(self, datagram: Buffer) -> bool:
         """Whether a datagram is one whole record that may be data."""
         return self._shape.fits(datagram)
+
+    def decrypt_one(self, record: bytes, now: float) -> list[bytes]:
+        """What a datagram brings that `is_data`."""
+        return self._decrypt(record, 0, len(record), 1, now)
 
     def decrypt(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
         """What datagrams bring for the application, in order."""
@@ -99,10 +116,11 @@ class Traffic:
                 return self._decrypt_equal(joined, len(joined), size, now)
         return self._decrypt_each(datagrams, now)
 
-    def decrypt_segments(
-        self, buffer: bytes | bytearray, end: int, size: int, now: float
-    ) -> list[bytes]:
+    def decrypt_segments(self, buffer: Buffer, end: int, size: int, now: float) -> list[bytes]:
         """The same for datagrams of ``size`` bytes in ``buffer``; the last may be shorter."""
+        if isinstance(buffer, memoryview):
+            # Looking at every size-th byte is slower there than this copy.
+            buffer = buffer[:end].tobytes()
         whole = end - end % size
         if not (whole and self._shape.fit(buffer, whole, size)):
             return self._decrypt_each(cut_apart(buffer, end, size), now)
@@ -158,6 +176,6 @@ class Traffic:
         return delivered
 
 
-def cut_apart(buffer: bytes | bytearray, end: int, size: int) -> list[bytes]:
+def cut_apart(buffer: Buffer, end: int, size: int) -> list[bytes]:
     """Datagrams of ``size`` bytes in the first ``end`` of ``buffer``; the last may be shorter."""
     return [bytes(buffer[at : min(at + size, end)]) for at in range(0, end, size or 1)]
