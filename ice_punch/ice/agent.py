@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
 from ice_punch.datagram import Address, RandomSource, Transmit
 from ice_punch.ice import facts
+from ice_punch.ice.advice import Advice
 from ice_punch.ice.binding import Credentials
 from ice_punch.ice.candidate import Candidate, CandidateType
+from ice_punch.ice.candidates import LocalCandidates
 from ice_punch.ice.check_list import CheckList
-from ice_punch.ice.checks import Checks
-from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.events import (
     DataReceived,
     Event,
+    FailureCause,
     IceState,
     LocalCandidateFound,
     ServerQueryEnded,
+    StateChanged,
 )
-from ice_punch.ice.knocking import Knocking
-from ice_punch.ice.liveness import Liveness
+from ice_punch.ice.generation import Generation
 from ice_punch.ice.pacer import Pacer
 from ice_punch.ice.pair import CandidatePair
 from ice_punch.ice.policy import NominationPolicy, PatientPolicy
-from ice_punch.ice.requests import Requests
 from ice_punch.ice.server_queries import QueryAnswered, QueryFailed, ServerQueries, ServerQuery
-from ice_punch.ice.session import AgentConfig, Session
-from ice_punch.ice.trickle import Trickle
+from ice_punch.ice.session import ENDED, AgentConfig, Session
 from ice_punch.report import Report, ServerReport
 from ice_punch.stun import (
     MAGIC_COOKIE,
+    USERNAME,
     FailureReason,
+    Message,
     MessageClass,
     Method,
     StunParseError,
@@ -65,32 +66,59 @@ class Agent:
         policy: NominationPolicy | None = None,
         pacer: Pacer | None = None,
     ) -> None:
-        config = config or AgentConfig()
-        self.pacer = pacer or Pacer(config.ta)
-        self._session = Session(
-            controlling=controlling, credentials=credentials, random=random, config=config
-        )
-        self._queries = ServerQueries(random, config.software)
+        self._config = config or AgentConfig()
+        self.pacer = pacer or Pacer(self._config.ta)
+        self._random = random
+        self._policy = policy or PatientPolicy()
+        self._counters: Counter[str] = Counter()
+        self._events: deque[Event] = deque()
+        self._queries = ServerQueries(random, self._config.software)
         self._server_reports: list[ServerReport] = []
-        self._conclusion = Conclusion(
-            self._session,
-            policy or PatientPolicy(),
-            on_concluded=lambda pairs: self._checks.cancel(pairs),
-            mapping_varies=self._queries.mapping_varies,
+        self._previous: Generation | None = None
+        """What carried data when the current generation began, and does until it can."""
+        self._current = self._begin(
+            controlling=controlling, credentials=credentials, tie_breaker=random.getrandbits(64)
         )
-        self._checks = Checks(self._session, self._conclusion)
-        self._requests = Requests(self._session, self._conclusion)
-        self._knocking = Knocking(self._session, self._checks, self._queries.mapping_varies)
-        self._liveness = Liveness(self._session, self._checks.forget)
-        self._trickle = Trickle(self._session, self._checks.forget)
+        self._restarted_at: float | None = None
+        self._shown = IceState.NEW
+        self._advice = Advice()
         self._query_is_next = True
         self._knock_is_next = True
+
+    def _begin(
+        self,
+        *,
+        controlling: bool,
+        credentials: Credentials,
+        tie_breaker: int,
+        local: LocalCandidates | None = None,
+    ) -> Generation:
+        session = Session(
+            controlling=controlling,
+            credentials=credentials,
+            tie_breaker=tie_breaker,
+            random=self._random,
+            config=self._config,
+            counters=self._counters,
+            events=self._events,
+            on_state=self._on_state,
+            local=local,
+        )
+        return Generation(session, self._policy, self._queries.mapping_varies)
+
+    @property
+    def _session(self) -> Session:
+        return self._current.session
 
     # -- what there is to see -----------------------------------------------------------------
 
     @property
     def state(self) -> IceState:
-        return self._session.state
+        """Of the generation that carries data; during an ICE restart that is the old one as long
+        as it can."""
+        state = self._carrier.state
+        waiting = state is IceState.NEW and self._restarted_at is not None
+        return IceState.DISCONNECTED if waiting else state
 
     @property
     def controlling(self) -> bool:
@@ -103,7 +131,12 @@ class Agent:
 
     @property
     def config(self) -> AgentConfig:
-        return self._session.config
+        return self._config
+
+    @property
+    def restarting(self) -> bool:
+        """Whether an ICE restart of ours waits for the peer's new credentials."""
+        return self._restarted_at is not None and self._session.remote_credentials is None
 
     @property
     def credentials(self) -> Credentials:
@@ -115,6 +148,7 @@ class Agent:
 
     @property
     def check_list(self) -> CheckList:
+        """Of the current generation."""
         return self._session.check_list
 
     @property
@@ -124,7 +158,7 @@ class Agent:
     @property
     def counters(self) -> Counter[str]:
         """What was received and dropped, by reason."""
-        return self._session.counters
+        return self._counters
 
     @property
     def local_candidates(self) -> tuple[Candidate, ...]:
@@ -141,12 +175,23 @@ class Agent:
 
     def selected_pair(self, component: int = 1) -> CandidatePair | None:
         """The nominated pair (RFC 8445 section 8.1.1)."""
-        return self._session.selected.get(component)
+        return self._carrier.selected.get(component)
 
     def data_pair(self, component: int = 1) -> CandidatePair | None:
         """The pair data is sent on: the selected one, or the best valid one before nomination
         (RFC 8445 section 12.1). None without consent."""
-        return self._session.data_pair(component)
+        return self._carrier.data_pair(component)
+
+    @property
+    def _carrier(self) -> Session:
+        """The session that data takes: during a restart the old one until the new one has selected
+        its pairs (RFC 8445 section 9), or can do what the old one can not."""
+        current, previous = self._current, self._previous
+        if previous is None or not previous.carries:
+            return current.session
+        if previous.session.state is IceState.DISCONNECTED and current.carries:
+            return current.session
+        return previous.session
 
     def report(self) -> Report:
         """Everything known about the session, for people."""
@@ -213,9 +258,27 @@ class Agent:
     ) -> None:
         """Ask the STUN server at ``address``, called ``server`` in reports, for the reflexive
         address of ``base``. Raises ValueError past 64 queries."""
-        if self._session.ended:
+        if self._over:
             return
         self._queries.add(server, address, base, component)
+        self._advance(now)
+
+    def add_server_reflexive_candidate(
+        self,
+        mapped: Address,
+        base: Address,
+        now: float,
+        *,
+        server: str,
+        server_address: Address,
+        component: int = 1,
+    ) -> None:
+        """A request that was no Binding, a TURN Allocate sent from ``base``, has told that the
+        server sees us at ``mapped`` (RFC 8445 section 5.1.1.2)."""
+        if self._over:
+            return
+        outcome = self._queries.add_answered(server, server_address, base, component, mapped, now)
+        self._query_ended(outcome, now)
         self._advance(now)
 
     def _add_local(
@@ -245,15 +308,76 @@ class Agent:
         if candidate is None:
             return None
         session.events.append(LocalCandidateFound(candidate))
-        session.pair_local(candidate)
+        self._current.paths.prune(session.pair_local(candidate))
+        if type_ is CandidateType.HOST and session.concluded:
+            self._advice.news("there is a new interface", now)
         self._advance(now)
         return candidate
 
+    def remove_local_candidate(self, address: Address, now: float) -> None:
+        """The interface of the base at ``address`` is gone, and with it every candidate and pair of
+        this base. Another pair takes over where there is one, else a restart is advised."""
+        if self._over:
+            return
+        self._queries.remove_base(address)
+        for generation in self._generations:
+            generation.remove_base(address, now)
+        self._advance(now)
+
+    # -- credentials --------------------------------------------------------------------------
+
+    def restart(self, credentials: Credentials, now: float) -> None:
+        """Begin an ICE restart (RFC 8445 section 9) with new ``credentials`` of ours. Data goes on
+        where it goes until the new generation has selected its pairs; the role stays. Candidates
+        stay too, and the servers are asked again.
+
+        Raises ValueError before the peer's parameters are known, while another restart waits for
+        the peer, after ``close``, and unless both ufrag and pwd are new (RFC 8839 section
+        4.4.1.1.1).
+        """
+        session = self._session
+        if session.state is IceState.CLOSED:
+            raise ValueError("the session is closed")
+        if session.remote_credentials is None:
+            why = "an ICE restart is under way" if self.restarting else "nothing has begun yet"
+            raise ValueError(f"no ICE restart: {why}")
+        old = session.credentials
+        if credentials.ufrag == old.ufrag or credentials.pwd == old.pwd:
+            raise ValueError("an ICE restart changes both ufrag and pwd")
+        previous = self._previous
+        if previous is None or not previous.carries:
+            if previous is not None:
+                previous.fall_silent()
+            self._previous = previous = self._current
+            if not previous.carries:
+                previous.retire(now)
+        else:
+            self._current.fall_silent()
+        self._current = self._begin(
+            controlling=session.controlling,
+            credentials=credentials,
+            tie_breaker=session.tie_breaker,
+            local=session.local.carried_over(),
+        )
+        self._restarted_at = now
+        self._advice.restarted(now)
+        self._queries.ask_again()
+        self._counters["restarts"] += 1
+        self._on_state("an ICE restart has begun", None)
+        self._advance(now)
+
     def set_remote_parameters(
-        self, credentials: Credentials, now: float, *, lite: bool = False, ta: float | None = None
+        self,
+        credentials: Credentials,
+        now: float,
+        *,
+        lite: bool = False,
+        ta: float | None = None,
+        renomination: bool = False,
     ) -> None:
-        """The peer's ufrag and password, whether it is lite, and the Ta it announced in seconds
-        (None: 50 ms, RFC 8839 section 5.5). Checks begin.
+        """The peer's ufrag and password, whether it is lite, the Ta it announced in seconds (None:
+        50 ms, RFC 8839 section 5.5), and whether it lets another pair be nominated later
+        (``a=ice-options:renomination``). Checks begin.
 
         Raises ValueError when they were set before to something else: that is a restart.
         """
@@ -264,6 +388,7 @@ class Agent:
             return
         session.remote_credentials = credentials
         session.remote_lite = lite
+        session.remote_renominates = renomination and not lite
         if lite:
             session.check_list.peer_checked_at = now
         if lite and not session.controlling:
@@ -271,13 +396,13 @@ class Agent:
         self.pacer.agree(ta)
         session.started_at = session.last_sign_at = now
         session.set_state(IceState.CHECKING, "the peer's parameters are known")
-        self._requests.process_early(now)
+        self._current.requests.process_early(now)
         self._advance(now)
 
     def add_remote_candidate(self, candidate: Candidate, now: float) -> None:
         """A candidate the peer signalled. Unusable and surplus ones are counted and dropped."""
         if not self._session.ended:
-            self._trickle.add(candidate, now)
+            self._current.trickle.add(candidate, now)
             self._advance(now)
 
     def end_of_remote_candidates(self, now: float) -> None:
@@ -291,49 +416,80 @@ class Agent:
 
     def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> None:
         """A datagram came to the base ``local``. Whatever it holds, nothing is raised."""
-        session = self._session
-        if session.ended:
-            session.counters["after_end"] += 1
+        counters = self._counters
+        if self._over:
+            counters["after_end"] += 1
             return
         if not resembles_stun(data):
             if self.accepts_data(source, local):
-                session.counters["data_received"] += 1
-                session.events.append(DataReceived(data, local, source))
+                counters["data_received"] += 1
+                self.data_received(source, local, now)
+                self._events.append(DataReceived(data, local, source))
             else:
-                session.counters["data_from_strangers"] += 1
+                counters["data_from_strangers"] += 1
+                self.data_from_stranger(source, local, now)
             return
         if self._expired(now):
             return
         try:
             message = parse_message(data)
         except StunParseError:
-            session.counters["stun_malformed"] += 1
+            counters["stun_malformed"] += 1
             return
         if message.method != Method.BINDING:
-            session.counters["stun_unexpected"] += 1
-        elif message.message_class is MessageClass.REQUEST:
-            self._requests.receive(message, source, local, now)
+            counters["stun_unexpected"] += 1
         elif message.message_class is MessageClass.INDICATION:
-            session.counters["indications"] += 1  # a keepalive, RFC 8445 section 11
+            counters["indications"] += 1  # a keepalive, RFC 8445 section 11
         elif self._queries.owns(message.transaction_id):
             outcome = self._queries.receive(message.transaction_id, data, source, local, now)
             self._query_ended(outcome, now)
-        elif self._checks.owns(message.transaction_id):
-            self._checks.receive_response(message, source, local, now)
-        elif not self._liveness.receive_response(message, source, local, now):
-            session.counters["responses_unmatched"] += 1
+        elif not any(g.receive(message, source, local, now) for g in self._addressed(message)):
+            counters["responses_unmatched"] += 1
         self._advance(now)
+
+    def _addressed(self, message: Message) -> list[Generation]:
+        """The generation that a request is for, by its ufrag; all of them for a response."""
+        if message.message_class is not MessageClass.REQUEST or self._previous is None:
+            return self._generations
+        username = message.get(USERNAME) or ""
+        ours = username.partition(":")[0]
+        old = ours == self._previous.session.credentials.ufrag
+        return [self._previous if old else self._current]
 
     def accepts_data(self, source: Address, local: Address) -> bool:
         """Whether application data from ``source`` at our base ``local`` is the peer's: it has
         authenticated itself on that path, and the session is alive."""
-        return (local, source) in self._session.validated and not self._session.ended
+        if self._over:
+            return False
+        key = (local, source)
+        previous = self._previous
+        return key in self._session.validated or (
+            previous is not None and key in previous.session.validated
+        )
+
+    def data_sent(self, now: float) -> None:
+        """Application data has left. Without this the silence of a path in use is noticed later.
+        Whoever sends much tells it once for many."""
+        self._carrier.data_sent_at = now
+
+    def data_received(self, source: Address, local: Address, now: float) -> None:
+        """Application data came that ``accepts_data``; ``receive_datagram`` tells it by itself.
+        Whoever receives much tells it once for many."""
+        for generation in self._generations:
+            if generation.note_data(source, local, now):
+                return
+
+    def data_from_stranger(self, source: Address, local: Address, now: float) -> None:
+        """Data came that ``accepts_data`` refuses. If it can be the peer's after its NAT gave it a
+        new port, the port is checked; ``receive_datagram`` tells it by itself."""
+        if not self._over and self._current.requests.follow(source, local, now):
+            self._advance(now)
 
     def receive_icmp_error(self, local: Address, destination: Address, now: float) -> None:
         """A hard ICMP error for a datagram we sent (RFC 8445 section 7.2.5.2.2)."""
         for failure in self._queries.receive_icmp_error(local, destination, now):
             self._query_ended(failure, now)
-        self._checks.hard_error(local, destination)
+        self._current.checks.hard_error(local, destination)
         self._advance(now)
 
     def handle_timer(self, now: float) -> None:
@@ -342,96 +498,154 @@ class Agent:
             self._query_ended(failure, now)
         if self._expired(now):
             return
-        self._checks.handle_timer(now)
-        self._liveness.handle_timer(now)
+        for generation in self._generations:
+            if generation.retired_at is None:
+                generation.handle_timer(now)
         self._advance(now)
 
     def datagrams_to_send(self, now: float) -> list[Transmit]:
         """What must leave now, in order."""
-        session = self._session
-        session.outbox.extend(self._queries.datagrams_to_send())
-        sent, session.outbox = session.outbox, []
-        return sent
+        sent: list[Transmit] = []
+        for generation in self._generations:
+            sent += generation.session.outbox
+            generation.session.outbox = []
+        return sent + self._queries.datagrams_to_send()
 
     def next_event(self) -> Event | None:
-        events = self._session.events
-        return events.popleft() if events else None
+        return self._events.popleft() if self._events else None
 
     def get_timer(self) -> float | None:
         """When to call ``handle_timer``; None when nothing is pending."""
-        if self._session.ended:
+        if self._over:
             return None
-        times = self._checks.timers() + self._liveness.timers()
-        times += self._conclusion.timers()
-        queries = self._queries.get_timer()
-        if queries is not None:
-            times.append(queries)
+        times = [t for generation in self._generations for t in generation.timers()]
+        for timer in (self._queries.get_timer(), self._advice.get_timer(), self._restart_over_at):
+            if timer is not None:
+                times.append(timer)
         if self._has_work():
             times.append(self.pacer.next_at)
         return min(times, default=None)
 
     def close(self, now: float) -> None:
         """Fall silent for good."""
-        self._session.set_state(IceState.CLOSED, "closed by this side")
+        for generation in self._generations:
+            generation.session.set_state(IceState.CLOSED, "closed by this side")
         self._fall_silent()
 
     # -- inside -------------------------------------------------------------------------------
 
+    @property
+    def _generations(self) -> list[Generation]:
+        """The old one first."""
+        return [self._current] if self._previous is None else [self._previous, self._current]
+
+    @property
+    def _over(self) -> bool:
+        return self._shown in ENDED
+
+    def _on_state(self, reason: str, cause: FailureCause | None) -> None:
+        state = self.state
+        if state is not self._shown:
+            self._shown = state
+            self._events.append(StateChanged(state, reason, cause if state in ENDED else None))
+
+    @property
+    def _restart_over_at(self) -> float | None:
+        """When the peer's answer to a restart is not waited for any more."""
+        if self._restarted_at is None or not self.restarting:
+            return None
+        return self._restarted_at + self._config.restart_timeout
+
+    def _tend_generations(self, now: float) -> None:
+        session, previous = self._session, self._previous
+        over_at = self._restart_over_at
+        if over_at is not None and now >= over_at:
+            why = "the peer has not answered an ICE restart"
+            session.set_state(IceState.FAILED, why, FailureCause.PEER_SILENT)
+        if previous is None:
+            return
+        if previous.retirement_over(now) or (
+            previous.retired_at is None and previous.session.ended
+        ):
+            previous.fall_silent()
+            self._previous = None
+        elif previous.retired_at is None and session.state is IceState.COMPLETED:
+            previous.retire(now)
+        elif previous.carries and session.state is IceState.FAILED:
+            # Nothing is worse than before: what carries data still does.
+            self._counters["restarts_failed"] += 1
+            self._current.fall_silent()
+            self._current, self._previous = previous, None
+
     def _advance(self, now: float) -> None:
         """Everything that may follow from what just happened."""
-        session = self._session
-        self._conclusion.consider_failure(now)
-        if session.ended:
+        self._current.conclusion.consider_failure(now)
+        self._tend_generations(now)
+        if self._over:
             self._fall_silent()
             return
-        self._conclusion.consider_nomination(self.pacer.ta, now)
+        current, session = self._current, self._session
+        current.conclusion.consider_nomination(self.pacer.ta, now)
         if session.state is IceState.COMPLETED and not self._queries.stopped:
             self._queries.stop()  # RFC 8445 section 5.1.1.4: kept alive until ICE is done
-        self._knocking.follow_pairs(now)
+        current.knocking.follow_pairs(now)
         while self._has_work() and self.pacer.take(now):
             # RFC 8445 section 6.1.4.2: triggered checks first. Queries to servers and ordinary
             # checks take turns, so that neither waits for all of the other. Knocking comes
             # last, but for checks from relays.
             query = self._queries.has_work() and self._query_is_next
             if self._knocks_first():
-                self._knocking.knock(self.pacer.ta, now)
+                current.knocking.knock(self.pacer.ta, now)
                 self._knock_is_next = False
-            elif self._checks.may_send() and self._checks.perform_next(
+            elif current.checks.may_send() and current.checks.perform_next(
                 self.pacer.ta, now, triggered_only=query
             ):
                 self._query_is_next = self._knock_is_next = True
             elif self._queries.has_work():
                 self._queries.start_next(now, self.pacer.ta)
                 self._query_is_next = False
-            elif self._knocking.has_work():
-                self._knocking.knock(self.pacer.ta, now)
-            self._knocking.follow_pairs(now)
-        self._liveness.follow_pairs(now)
+            elif current.knocking.has_work():
+                current.knocking.knock(self.pacer.ta, now)
+            current.knocking.follow_pairs(now)
+        for generation in self._generations:
+            if generation.retired_at is None:
+                generation.paths.follow_pairs(now)
+                generation.liveness.follow_pairs(now)
+        self._advise(now)
+
+    def _advise(self, now: float) -> None:
+        self._advice.follow(self._carrier, now)
+        in_progress = self.restarting or self._session.state is IceState.CHECKING
+        if not in_progress and (advice := self._advice.take(now)) is not None:
+            self._events.append(advice)
 
     def _knocks_first(self) -> bool:
         """Checks from relays leave every second slot to knocking: they are the last resort."""
         return (
             self._knock_is_next
-            and self._knocking.has_work()
+            and self._current.knocking.has_work()
             and not self._queries.has_work()
-            and self._checks.last_resort_is_next()
+            and self._current.checks.last_resort_is_next()
         )
 
     def _has_work(self) -> bool:
-        return self._queries.has_work() or self._checks.may_send() or self._knocking.has_work()
+        current = self._current
+        return self._queries.has_work() or current.checks.may_send() or current.knocking.has_work()
 
     def _expired(self, now: float) -> bool:
         """Whether consent is over; nothing may leave or count after that."""
-        self._liveness.expire(now)
-        if self._session.ended:
+        for generation in self._generations:
+            if generation.retired_at is None:
+                generation.liveness.expire(now)
+        self._tend_generations(now)
+        if self._over:
             self._fall_silent()
-        return self._session.ended
+        return self._over
 
     def _fall_silent(self) -> None:
-        self._checks.stop()
+        for generation in self._generations:
+            generation.fall_silent()
         self._queries.stop()
-        self._liveness.stop()
-        self._session.outbox.clear()
 
     def _query_ended(self, outcome: QueryAnswered | QueryFailed | None, now: float) -> None:
         if outcome is None:

@@ -11,6 +11,7 @@ from ice_punch.stun import (
     ERROR_CODE,
     ICE_CONTROLLED,
     ICE_CONTROLLING,
+    NOMINATION,
     PRIORITY,
     UNKNOWN_ATTRIBUTES,
     USE_CANDIDATE,
@@ -61,10 +62,11 @@ def check_request(
     controlling: bool,
     tie_breaker: int,
     nominate: bool,
+    nomination: int = 0,
 ) -> bytes:
-    """A check, RFC 8445 section 7.2.2."""
+    """A check, RFC 8445 section 7.2.2; ``nomination`` numbers one that replaces another."""
     body = _check_attributes(
-        f"{remote.ufrag}:{local_ufrag}", priority, controlling, tie_breaker, nominate
+        f"{remote.ufrag}:{local_ufrag}", priority, controlling, tie_breaker, nominate, nomination
     )
     return encode_message(_REQUEST, transaction_id, body, key=remote.key)
 
@@ -76,6 +78,7 @@ def _check_attributes(
     controlling: bool,
     tie_breaker: int,
     nominate: bool,
+    nomination: int,
 ) -> bytes:
     """The same for all checks of a session from bases of one priority, consent checks included."""
     role = ICE_CONTROLLING if controlling else ICE_CONTROLLED
@@ -86,6 +89,8 @@ def _check_attributes(
     )
     if nominate:
         attributes += encode_attribute(USE_CANDIDATE, True)
+    if nomination:
+        attributes += encode_attribute(NOMINATION, nomination)
     return attributes
 
 
@@ -137,6 +142,8 @@ class CheckReceived:
     """The sender's tie-breaker, when it believes it is controlling."""
     controlled: int | None
     use_candidate: bool
+    nomination: int = 0
+    """The number of a nomination that replaces another; 0 for one of RFC 8445."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +191,5 @@ def examine_request(
         controlling=controlling,
         controlled=controlled,
         use_candidate=request.get(USE_CANDIDATE) is not None,
+        nomination=request.get(NOMINATION) or 0,
     )

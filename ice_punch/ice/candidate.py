@@ -139,10 +139,14 @@ def is_usable_address(ip: str, *, loopback: bool = False, link_local: bool = Fal
 
 
 def is_mapping_of(base: Address, mapped: Address) -> bool:
-    """Whether a peer could be told this address; a server may answer anything."""
-    same_family = (":" in base[0]) == (":" in mapped[0])
+    """Whether a peer could be told this address; a server may answer anything.
+
+    An IPv6 base is seen at an IPv4 address through NAT64 (RFC 8445 section 5.1.1.2); nothing makes
+    an IPv6 address of an IPv4 one.
+    """
+    possible = ":" in base[0] or ":" not in mapped[0]
     usable = is_usable_address(mapped[0], loopback=True, link_local=True)
-    return same_family and mapped[1] > 0 and usable
+    return possible and mapped[1] > 0 and usable
 
 
 class Foundations:

@@ -22,6 +22,26 @@ class LocalCandidates:
         self._preferences: set[tuple[str, int, int]] = set()
         self._by_base: dict[Address, Candidate] = {}
 
+    def carried_over(self) -> LocalCandidates:
+        """What an ICE restart leaves: all but the peer-reflexive ones, with equal foundations."""
+        left = LocalCandidates()
+        left.all = [c for c in self.all if c.type is not CandidateType.PRFLX]
+        left._foundations = self._foundations
+        left._preferences = set(self._preferences)
+        left._by_base = dict(self._by_base)
+        return left
+
+    def remove_base(self, base: Address) -> None:
+        """Forget every candidate of this base."""
+        for candidate in [c for c in self.all if c.base == base]:
+            self.all.remove(candidate)
+            reflexive = candidate.type is CandidateType.SRFLX
+            if reflexive or candidate.base == candidate.address:
+                group = "srflx" if reflexive else "base"
+                key = (group, candidate.component, self.preference_of(candidate))
+                self._preferences.discard(key)
+        self._by_base.pop(base, None)
+
     def at_base(self, base: Address) -> Candidate | None:
         """The host or relayed candidate whose base this is."""
         return self._by_base.get(base)

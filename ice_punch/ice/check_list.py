@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from ice_punch.datagram import Address
 from ice_punch.ice.candidate import Candidate
@@ -185,12 +185,15 @@ class CheckList:
             other.state in _ACTIVE for other in self.pairs if other.foundation == pair.foundation
         )
 
-    def conclude(self, selected: CandidatePair) -> list[CandidatePair]:
+    def conclude(
+        self, selected: CandidatePair, keep: Container[CandidatePair] = ()
+    ) -> list[CandidatePair]:
         """RFC 8445 section 8.1.2: a component has its nominated pair. Returns the pairs that were
-        In-Progress, whose transactions end; untried pairs of the component are gone."""
+        In-Progress, whose transactions end; untried pairs of the component are gone. Those of
+        ``keep`` stay as they are."""
         in_progress: list[CandidatePair] = []
         for pair in list(self.pairs):
-            if pair is selected or pair.component != selected.component:
+            if pair is selected or pair.component != selected.component or pair in keep:
                 continue
             self.unqueue(pair)
             if pair.state is PairState.IN_PROGRESS:

@@ -108,6 +108,7 @@ class Checks:
             controlling=session.controlling,
             tie_breaker=session.tie_breaker,
             nominate=nominate,
+            nomination=pair.nomination if nominate else 0,
         )
         # RFC 8445 section 14.3. Its N would make the timeout grow with the square of the list.
         active = sum(
@@ -181,8 +182,12 @@ class Checks:
         del self._out[response.transaction_id]
         check.answered_at = now
         pair.responses_received += 1
-        if check.retransmission.sends == 1:  # Karn: only an unambiguous round trip is a sample
-            pair.rtt = now - check.retransmission.first_sent_at
+        sends = check.retransmission.sends
+        if pair.valid:  # before that a filter may have dropped them
+            for _ in range(sends - 1):
+                pair.round_trip.missed()
+        # Karn: only an unambiguous round trip is a sample.
+        pair.round_trip.answered(now - check.retransmission.first_sent_at if sends == 1 else None)
         if elsewhere:
             self._failed(pair, check, "the answer came from elsewhere")  # section 7.2.5.2.1
         elif response.message_class is MessageClass.ERROR:
@@ -226,20 +231,20 @@ class Checks:
             if not other.nominating:  # a nomination goes on until it is answered itself
                 other.retransmission.cancel()
         first = not pair.valid
-        pair.mapped = self._mapped_candidate(pair, mapped)
+        pair.mapped = self.mapped_candidate(pair, mapped)
         if first:
             pair.valid_since = now
         session.check_list.succeeded(pair)  # section 7.2.5.3.3
         if session.nominating.get(pair.component) is not pair:
             session.check_list.unqueue(pair)
-        session.answered(pair, now)
-        self._conclusion.pair_valid(pair, now)
+        self._conclusion.paths.answered(pair, now)
+        self._conclusion.pair_valid(pair)
         if check.nominating and session.controlling:
-            self._conclusion.nominated(pair, now)  # section 7.2.5.3.4
+            self._conclusion.nominated(pair)  # section 7.2.5.3.4
         elif pair.nominate_on_success and not session.controlling:
-            self._conclusion.nominated(pair, now)  # section 7.3.1.5
+            self._conclusion.nominated(pair)  # section 7.3.1.5
 
-    def _mapped_candidate(self, pair: CandidatePair, mapped: Address) -> Candidate:
+    def mapped_candidate(self, pair: CandidatePair, mapped: Address) -> Candidate:
         """Section 7.2.5.3.1: an unknown mapped address is a peer-reflexive candidate of ours."""
         session = self._session
         known = session.local.at_address(mapped)

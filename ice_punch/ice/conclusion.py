@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from ice_punch.datagram import format_address
 from ice_punch.ice.candidate import CandidateType
-from ice_punch.ice.events import FailureCause, IceState, SelectedPairChanged
+from ice_punch.ice.events import FailureCause, IceState
 from ice_punch.ice.pair import CandidatePair, PairState
+from ice_punch.ice.paths import Paths, to_keep
 from ice_punch.ice.policy import NominationPolicy
 from ice_punch.ice.session import Session
 
@@ -25,9 +26,11 @@ class Conclusion:
         self,
         session: Session,
         policy: NominationPolicy,
+        paths: Paths,
         on_concluded: Callable[[list[CandidatePair]], None],
         mapping_varies: Callable[[], bool],
     ) -> None:
+        self.paths = paths
         self._session = session
         self._policy = policy
         self._on_concluded = on_concluded
@@ -35,10 +38,17 @@ class Conclusion:
         self._ask_policy_at: float | None = None
         self._patience_over = False
 
-    def pair_valid(self, pair: CandidatePair, now: float) -> None:
+    def pair_valid(self, pair: CandidatePair) -> None:
         session = self._session
         if session.state is IceState.CHECKING and session.all_components_valid:
             session.set_state(IceState.CONNECTED, f"a valid pair was found: {_name(pair)}")
+        if self.paths.moved(pair):
+            pair.nominated = True
+            pair.nomination = session.selected[pair.component].nomination
+            self.paths.taken(pair, "the peer is seen at another port")
+            session.recovered("the peer is seen at another port")
+            if session.controlling and session.remote_renominates:
+                self.paths.renominate(pair)
 
     def consider_nomination(self, ta: float, now: float) -> None:
         """Ask the policy, for every component without a nomination (section 8.1.1)."""
@@ -50,34 +60,42 @@ class Conclusion:
             if component in session.selected or component in session.nominating:
                 continue
             pair, ask_at = self._policy.nominate(session.check_list, component, ta, now)
-            if pair is not None:
+            if pair is not None and session.concluded and session.remote_renominates:
+                self.paths.renominate(pair)
+            elif pair is not None:
                 session.nominating[component] = pair
                 session.check_list.trigger(pair, ahead=True)
             elif ask_at is not None:
                 earlier: float | None = self._ask_policy_at
                 self._ask_policy_at = ask_at if earlier is None else min(ask_at, earlier)
+        self.paths.reconsider(now)
 
-    def nominated(self, pair: CandidatePair, now: float) -> None:
+    def nominated(self, pair: CandidatePair) -> None:
         """The nominated flag is set. A controlled agent that is told several pairs takes the one
-        of highest priority (section 8.1.1)."""
+        that was nominated last, and of several of RFC 8445 the one of highest priority (section
+        8.1.1)."""
         session = self._session
         pair.nominated = True
-        session.nominating.pop(pair.component, None)
+        if session.nominating.get(pair.component) is pair:
+            del session.nominating[pair.component]
         before = session.selected.get(pair.component)
-        if before is not None and before.valid_priority >= pair.valid_priority:
+        if before is not None and _rank(before) >= _rank(pair):
             return
-        session.selected[pair.component] = pair
-        self._on_concluded(session.check_list.conclude(pair))
-        session.events.append(SelectedPairChanged(pair))
+        who = "this side" if session.controlling else "the peer"
+        why = f"{who} nominated {_name(pair)}"
+        self.paths.taken(pair, why)
+        self._on_concluded(session.check_list.conclude(pair, to_keep(session, pair)))
         if all(c in session.selected for c in session.config.components):
-            who = "this side" if session.controlling else "the peer"
-            session.set_state(IceState.COMPLETED, f"{who} nominated {_name(pair)}")
+            session.concluded = True
+            session.set_state(IceState.COMPLETED, why)
 
     # -- failure ------------------------------------------------------------------------------
 
     def timers(self) -> list[float]:
         session = self._session
-        times = [] if self._ask_policy_at is None else [self._ask_policy_at]
+        times = self.paths.timers()
+        if self._ask_policy_at is not None:
+            times.append(self._ask_policy_at)
         if session.state is IceState.CHECKING and session.started_at is not None:
             give_up_at = self._give_up_at()
             if give_up_at is not None:
@@ -133,6 +151,10 @@ class Conclusion:
         else:
             reason = f"the peer was not heard on any of {tried} candidate pairs in {waited:.1f} s"
             session.set_state(IceState.FAILED, reason, FailureCause.PEER_SILENT)
+
+
+def _rank(pair: CandidatePair) -> tuple[int, int]:
+    return (pair.nomination, pair.valid_priority)
 
 
 def _name(pair: CandidatePair) -> str:

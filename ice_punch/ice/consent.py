@@ -40,11 +40,15 @@ class Consent:
         self._next_check_at = now
 
     def check_sent(self, transaction_id: bytes, now: float) -> None:
+        """A check has left, one of consent or another: any valid answer renews it."""
         oldest = now - self._timeout
         self._outstanding = {t: sent for t, sent in self._outstanding.items() if sent > oldest}
         self._outstanding[transaction_id] = now
         self.checks_sent += 1
-        self._next_check_at = now + self._jittered()
+
+    def schedule(self, now: float, *, rarer: float = 1.0) -> None:
+        """The next check is due after the interval, times ``rarer``."""
+        self._next_check_at = now + self._jittered() * rarer
 
     def owns(self, transaction_id: bytes) -> bool:
         return transaction_id in self._outstanding

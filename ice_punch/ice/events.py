@@ -55,7 +55,20 @@ class ServerQueryEnded:
 
 @dataclass(frozen=True, slots=True)
 class SelectedPairChanged:
+    """Datagrams take ``pair`` from now on: for the first time, or instead of another one."""
+
     pair: CandidatePair
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartAdvised:
+    """An ICE restart is the way on (RFC 8445 section 9): the agent can not do it without the
+    signaling that carries the new credentials."""
+
+    reason: str
+    fresh_sockets: bool = False
+    """Whether the old ports are spoiled for this peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +80,11 @@ class DataReceived:
     source: Address
 
 
-Event = StateChanged | LocalCandidateFound | ServerQueryEnded | SelectedPairChanged | DataReceived
+Event = (
+    StateChanged
+    | LocalCandidateFound
+    | ServerQueryEnded
+    | SelectedPairChanged
+    | RestartAdvised
+    | DataReceived
+)

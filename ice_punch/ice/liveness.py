@@ -7,38 +7,64 @@ from collections.abc import Callable
 from ice_punch.datagram import Address
 from ice_punch.ice.binding import check_request
 from ice_punch.ice.candidate import peer_reflexive_priority
+from ice_punch.ice.checks import Checks
+from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.consent import Consent
 from ice_punch.ice.events import FailureCause, IceState
 from ice_punch.ice.pair import CandidatePair
+from ice_punch.ice.paths import standbys
+from ice_punch.ice.pulse import Pulse
 from ice_punch.ice.session import LIVE, Session
-from ice_punch.stun import ERROR_CODE, Integrity, Message, MessageClass
+from ice_punch.stun import ERROR_CODE, XOR_MAPPED_ADDRESS, Integrity, Message, MessageClass
+
+STANDBY_INTERVAL = 2.0
+"""How many times rarer consent is asked for where no data is sent (RFC 7675 section 5.1)."""
 
 
 class Liveness:
-    """Consent for the selected pairs and, of a component that has none yet, for all valid ones: any
-    of them may be nominated, however late."""
+    """Consent for the selected pairs and their standbys and, of a component that has none yet, for
+    all valid ones: any of them may be nominated, however late. Checks beyond those of consent ask
+    what carries data whether it is still there, once it has been silent for unusually long."""
 
-    def __init__(self, session: Session, on_expired: Callable[[CandidatePair], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        conclusion: Conclusion,
+        checks: Checks,
+        on_expired: Callable[[CandidatePair], None],
+    ) -> None:
         self._session = session
+        self._conclusion = conclusion
+        self._checks = checks
         self._on_expired = on_expired
         self._consent: dict[CandidatePair, Consent] = {}
+        self._pulses: dict[CandidatePair, Pulse] = {}
 
     def follow_pairs(self, now: float) -> None:
         """Begin and end consent as pairs become valid and selected."""
         session = self._session
-        kept = {
-            pair: None
-            for pair in (*session.selected.values(), *session.check_list.valid_list)
-            if session.selected.get(pair.component, pair) is pair
-        }
-        if kept.keys() != self._consent.keys():
-            self._consent = {p: self._consent.get(p) or self._begin(now) for p in kept}
+        kept: dict[CandidatePair, None] = {}
         for component in session.config.components:
-            pair = session.best_pair(component)
-            if pair is not None and pair.rtt is None and not self._consent[pair].checks_sent:
-                self._consent[pair].hurry(now)
+            selected = session.selected.get(component)
+            if selected is not None:
+                kept[selected] = None
+                kept.update(dict.fromkeys(standbys(session, component)))
+        for pair in session.check_list.valid_list:
+            if pair.component not in session.selected:
+                kept[pair] = None
+        if kept.keys() != self._consent.keys():
+            self._consent = {p: self._consent.get(p) or self._begin(p, now) for p in kept}
+        for component in session.config.components:
+            best = session.best_pair(component)
+            if best is not None and best.rtt is None and best in self._consent:
+                consent = self._consent[best]
+                if not consent.checks_sent:
+                    consent.hurry(now)
+        carrying = self._carrying()
+        if carrying != [*self._pulses]:
+            self._pulses = {p: self._pulses.get(p) or Pulse(p, now) for p in carrying}
 
-    def _begin(self, now: float) -> Consent:
+    def _begin(self, pair: CandidatePair, now: float) -> Consent:
         config = self._session.config
         return Consent(
             now,
@@ -50,15 +76,25 @@ class Liveness:
     # -- time ---------------------------------------------------------------------------------
 
     def timers(self) -> list[float]:
+        session = self._session
         times: list[float] = []
         for pair, consent in self._consent.items():
             times += [consent.next_check_at, self._expires_at(pair)]
-        if self._session.state in (IceState.CONNECTED, IceState.COMPLETED):
-            times += [self._disconnected_at(pair) for pair in self._data_pairs()]
+        for pair, pulse in self._pulses.items() if session.state in LIVE else ():
+            times.append(pulse.next_try_at(session.data_sent_at, session.data_received_at))
+            if pair.silent_since is None:
+                times.append(self._unanswered_at(pair))
+        if session.stranded_at is not None:
+            times.append(session.stranded_at + session.config.consent_timeout)
         return times
 
-    def _data_pairs(self) -> list[CandidatePair]:
-        pairs = map(self._session.best_pair, self._session.config.components)
+    def _carrying(self) -> list[CandidatePair]:
+        """The selected pairs, or the best ones before nomination."""
+        session = self._session
+        pairs = (
+            session.selected.get(component) or session.best_pair(component)
+            for component in session.config.components
+        )
         return [pair for pair in pairs if pair is not None]
 
     def _last_response_at(self, pair: CandidatePair) -> float:
@@ -68,33 +104,72 @@ class Liveness:
     def _expires_at(self, pair: CandidatePair) -> float:
         return self._last_response_at(pair) + self._session.config.consent_timeout
 
-    def _disconnected_at(self, pair: CandidatePair) -> float:
-        return self._last_response_at(pair) + self._session.config.disconnected_after
+    def _unanswered_at(self, pair: CandidatePair) -> float:
+        return self._last_response_at(pair) + self._session.config.unanswered_for
 
     def expire(self, now: float) -> None:
         """RFC 7675 section 5.1: what comes after the expiry does not bring consent back."""
         session = self._session
         for pair in [p for p in self._consent if now >= self._expires_at(p)]:
             self._consent.pop(pair)
-            pair.consent_lost = True
-            pair.invalidate()
             session.counters["consents_expired"] += 1
-            self._on_expired(pair)
-            selected = session.selected.get(pair.component) is pair
-            if selected or session.best_pair(pair.component) is None:
-                self._lost(f"no answer for {session.config.consent_timeout:.0f} s")
+            if not self._consent_lost(
+                pair, f"no answer for {session.config.consent_timeout:.0f} s"
+            ):
                 return
-            session.lost_pair(pair, "its consent expired")
+        if session.stranded_at is not None:
+            if session.state is not IceState.DISCONNECTED:
+                session.stranded_at = None
+            elif now >= session.stranded_at + session.config.consent_timeout:
+                self._lost("the way to the peer is gone")
+
+    def _consent_lost(self, pair: CandidatePair, why: str) -> bool:
+        """The pair is not used again (RFC 7675 section 5.1). False if that ends the session."""
+        session = self._session
+        pair.consent_lost = True
+        selected = session.selected.get(pair.component) is pair
+        pair.invalidate()
+        self._on_expired(pair)
+        detour = session.detours.get(pair.component)
+        if (selected and detour is None) or (
+            not selected and session.best_pair(pair.component) is None
+        ):
+            self._lost(why)
+            return False
+        session.lost_pair(pair, "its consent expired")
+        return True
 
     def handle_timer(self, now: float) -> None:
         session = self._session
         for pair, consent in self._consent.items():
             if now >= consent.next_check_at:
                 self._check(pair, consent, now)
-        for pair in self._data_pairs():
-            if session.state in LIVE and now >= self._disconnected_at(pair):
-                silent = now - self._last_response_at(pair)
-                session.set_state(IceState.DISCONNECTED, f"no answer for {silent:.0f} s")
+                standby = pair not in self._pulses and pair.component in session.selected
+                consent.schedule(now, rarer=STANDBY_INTERVAL if standby else 1.0)
+        for pair, pulse in list(self._pulses.items()):
+            if session.state in LIVE and pair in self._consent:
+                self._feel(pair, pulse, now)
+
+    def _feel(self, pair: CandidatePair, pulse: Pulse, now: float) -> None:
+        session = self._session
+        if pair.silent_since is None and now >= self._unanswered_at(pair):
+            self._fell_silent(pair, now)
+        if now < pulse.next_try_at(session.data_sent_at, session.data_received_at):
+            return
+        if pair.silent_since is None and pulse.silent(now):
+            self._fell_silent(pair, now)
+        session.counters["liveness_checks"] += 1
+        self._check(pair, self._consent[pair], now)
+        if pulse.suspicious:
+            for other in standbys(session, pair.component):
+                if other in self._consent:
+                    self._check(other, self._consent[other], now)
+
+    def _fell_silent(self, pair: CandidatePair, now: float) -> None:
+        silent = now - max(pair.heard_at, self._last_response_at(pair))
+        if now >= self._unanswered_at(pair):
+            silent = now - self._last_response_at(pair)
+        self._conclusion.paths.fell_silent(pair, f"no answer for {silent:.1f} s", now)
 
     def _check(self, pair: CandidatePair, consent: Consent, now: float) -> None:
         session = self._session
@@ -111,6 +186,9 @@ class Liveness:
             nominate=False,
         )
         consent.check_sent(transaction_id, now)
+        pulse = self._pulses.get(pair)
+        if pulse is not None:
+            pulse.tried(now)
         pair.requests_sent += 1
         session.send(request, pair.base, pair.remote.address)
 
@@ -133,19 +211,36 @@ class Liveness:
                 session.counters["responses_from_elsewhere"] += 1  # RFC 7675 section 5.1
             elif response.message_class is MessageClass.SUCCESS and not response.unknown_required:
                 pair.responses_received += 1
-                pair.rtt = consent.answered(response.transaction_id, now)
-                session.answered(pair, now)
+                pair.round_trip.answered(consent.answered(response.transaction_id, now))
+                self._conclusion.paths.answered(pair, now)
+                self._note_mapping(pair, response)
             elif error is not None and error.code == 403:
-                self._lost("the peer revoked it")  # RFC 7675 section 5.2
+                self._consent.pop(pair)
+                self._consent_lost(pair, "the peer revoked it")  # RFC 7675 section 5.2
             else:
                 session.counters["error_responses"] += 1
             return True
         return False
 
+    def _note_mapping(self, pair: CandidatePair, response: Message) -> None:
+        """Our NAT may have given the path a new port. The peer that follows nominations is told
+        from there."""
+        session = self._session
+        mapped = response.get(XOR_MAPPED_ADDRESS)
+        if mapped is None or pair.mapped is None or mapped == pair.mapped.address:
+            return
+        pair.mapped = self._checks.mapped_candidate(pair, mapped)
+        session.counters["mappings_changed"] += 1
+        selected = session.selected.get(pair.component) is pair
+        if selected and session.controlling and session.remote_renominates:
+            self._conclusion.paths.renominate(pair)
+
     def _lost(self, why: str) -> None:
         # RFC 7675 section 5.1: outstanding transactions are dropped, nothing more is sent.
         self._consent.clear()
+        self._pulses.clear()
         self._session.set_state(IceState.FAILED, f"consent lost: {why}", FailureCause.CONSENT_LOST)
 
     def stop(self) -> None:
         self._consent.clear()
+        self._pulses.clear()

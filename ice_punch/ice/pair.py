@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from ice_punch.datagram import Address, format_address
 from ice_punch.ice.candidate import Candidate, CandidateType
+from ice_punch.ice.round_trip import RoundTrip
 from ice_punch.report import PairReport
 from ice_punch.stun import Retransmission
 
@@ -62,16 +63,32 @@ class CandidatePair:
         """The local candidate the peer saw; set when the pair becomes valid (section 7.2.5.3.2)."""
         self.valid_since: float | None = None
         self.last_response_at: float | None = None
+        self.first_heard_at: float | None = None
+        self.heard_at = float("-inf")
+        """When anything last came on this pair that only the peer can have sent."""
+        self.silent_since: float | None = None
+        """Since when too many checks in a row have gone unanswered."""
+        self.silences = 0
+        self.settled_at: float | None = None
+        """When it began to answer again after it was silent."""
         self.nominate_on_success = False
+        self.nomination = 0
+        """The number of the latest nomination of this pair: 0 for the one of RFC 8445, above it
+        for one that replaces another (draft-thatcher-ice-renomination)."""
         self.consent_lost = False
         """RFC 7675 section 5.1: with these credentials the pair is not used again."""
         self.checks: deque[Check] = deque()
-        self.rtt: float | None = None
+        self.round_trip = RoundTrip()
         self.requests_sent = 0
         self.responses_received = 0
         self.requests_received = 0
         self._controlling = controlling
         self.update_priority(controlling=controlling)
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds, the latest measured round trip."""
+        return self.round_trip.latest
 
     @property
     def component(self) -> int:
@@ -117,6 +134,11 @@ class CandidatePair:
         self._controlling = controlling
         self.priority = self._priority_from(self.local)
 
+    def heard(self, now: float) -> None:
+        if self.first_heard_at is None:
+            self.first_heard_at = now
+        self.heard_at = now
+
     def crowded(self, now: float) -> bool:
         """Whether so many checks are out already that one more would displace a young one."""
         return (
@@ -129,6 +151,7 @@ class CandidatePair:
         self.mapped = None
         self.valid_since = None
         self.nominated = False
+        self.silent_since = self.settled_at = None
         self.state = state
 
     def report(self) -> PairReport:

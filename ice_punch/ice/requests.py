@@ -13,7 +13,7 @@ from ice_punch.ice.binding import (
     examine_request,
     success_response,
 )
-from ice_punch.ice.candidate import MAX_PRIORITY, CandidateType
+from ice_punch.ice.candidate import MAX_PRIORITY, CandidateType, peer_reflexive_priority
 from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.pair import CandidatePair, PairState
 from ice_punch.ice.session import Session
@@ -24,6 +24,10 @@ MAX_CHASED = 4
 maps by port and the other by address, the second leads to a path."""
 
 
+FOLLOW_INTERVAL = 0.1
+"""Seconds between checks of ports that unauthenticated data came from."""
+
+
 class Requests:
     """Answers every check at once; the rest waits for the peer's parameters if it must."""
 
@@ -31,6 +35,7 @@ class Requests:
         self._session = session
         self._conclusion = conclusion
         self._early: deque[CheckReceived] = deque()
+        self._follow_at = float("-inf")
 
     def receive(self, request: Message, source: Address, local: Address, now: float) -> None:
         session = self._session
@@ -119,6 +124,8 @@ class Requests:
         remote = session.remote.find(check.source, local.component)
         if remote is None:
             if session.remote.full:
+                self._make_room(local.component)
+            if session.remote.full:
                 session.counters["candidates_surplus"] += 1
                 return False
             # Section 7.3.1.3.
@@ -126,14 +133,18 @@ class Requests:
             remote = session.remote.learn(check.source, local.component, priority)
         session.validated.add((check.local, check.source))
         pair = session.check_list.find(check.local, check.source)
-        nominates = check.use_candidate and not session.controlling
+        nominates = self._nominates(check)
+        concluded = local.component in session.selected
         if pair is None:
-            if local.component in session.selected and not nominates:
+            if concluded and not nominates and not self._may_follow(check, local.component):
                 return True
             pair = session.form_pair(local, remote)
             if pair is None:
-                return False
+                return concluded and not nominates
+        if nominates:
+            pair.nomination = check.nomination
         pair.requests_received += 1
+        pair.heard(now)
         if session.check_list.peer_checked_at is None:
             session.check_list.peer_checked_at = now
         if pair.consent_lost:
@@ -142,13 +153,77 @@ class Requests:
             pair.invalidate(PairState.WAITING)
         if pair.state is PairState.SUCCEEDED:
             if nominates:
-                self._conclusion.nominated(pair, now)  # section 7.3.1.5
+                self._conclusion.nominated(pair)  # section 7.3.1.5
             return True
         if nominates:
             pair.nominate_on_success = True
-        if local.component not in session.selected or nominates:
+        if not concluded or nominates or self._may_follow(check, local.component):
             self._trigger(pair, now)
         return True
+
+    def follow(self, source: Address, local: Address, now: float) -> bool:
+        """Data came from a stranger. If it has the IP address of the peer, at the base of the
+        selected pair, the peer's NAT may have given it a new port: a check there asks. True if
+        there is one to send."""
+        session = self._session
+        selected = next((p for p in session.selected.values() if p.base == local), None)
+        if selected is None or selected.remote.host != source[0] or selected.relayed:
+            return False
+        if session.remote_credentials is None or now < self._follow_at:
+            return False
+        self._follow_at = now + FOLLOW_INTERVAL
+        if session.remote.find(source, selected.component) is not None:
+            return False
+        if session.remote.full:
+            self._make_room(selected.component)
+        if session.remote.full:
+            return False
+        priority = peer_reflexive_priority(selected.remote.priority)
+        remote = session.remote.learn(source, selected.component, priority)
+        pair = session.form_pair(selected.local, remote)
+        if pair is None:
+            return False
+        pair.first_heard_at = now
+        session.check_list.trigger(pair)
+        session.counters["ports_followed"] += 1
+        return True
+
+    def _nominates(self, check: CheckReceived) -> bool:
+        """Whether the check nominates its pair, and no later nomination has come before."""
+        session = self._session
+        if not check.use_candidate or session.controlling:
+            return False
+        if check.nomination < session.nomination:
+            session.counters["nominations_outdated"] += 1
+            return False
+        session.nomination = check.nomination
+        return True
+
+    def _may_follow(self, check: CheckReceived, component: int) -> bool:
+        """Whether a pair that was not selected is of interest: the peer may nominate another one,
+        or it is the selected pair after the peer's NAT gave it a new port."""
+        session = self._session
+        selected = session.selected.get(component)
+        return session.remote_renominates or (
+            selected is not None
+            and (check.local, check.source[0]) == (selected.base, selected.remote.host)
+        )
+
+    def _make_room(self, component: int) -> None:
+        """A peer whose NAT keeps giving it new ports is still the same peer: of what was learned
+        from its checks, the oldest that leads nowhere is forgotten."""
+        session = self._session
+        if component not in session.selected:
+            return
+        used = {pair.remote for pair in session.check_list if pair.valid}
+        for candidate in session.remote.all:
+            if candidate.type is CandidateType.PRFLX and candidate not in used:
+                session.remote.all.remove(candidate)
+                gone = {key for key in session.validated if key[1] == candidate.address}
+                session.validated -= gone
+                for pair in [p for p in session.check_list if p.remote == candidate]:
+                    session.check_list.remove(pair)
+                return
 
     def _stale(self, pair: CandidatePair, now: float) -> bool:
         """Whether consent has to be regained before data goes this way (RFC 7675 section 5.1): the

@@ -36,6 +36,8 @@ class ServerQuery:
     component: int
     transaction: ClientTransaction | None = None
     mapped: Address | None = None
+    stale: Address | None = None
+    """What it was told before an ICE restart asked again."""
     keep_alive_at: float | None = None
     reported: bool = False
     answered: bool = False
@@ -91,15 +93,37 @@ class ServerQueries:
         self._outbox: list[Transmit] = []
         self.all: list[ServerQuery] = []
         self.stopped = False
+        self._done: set[Address] = set()
+        """The bases that had asked when ICE was done."""
 
     def add(self, server: str, address: Address, base: Address, component: int) -> None:
-        """Raises ValueError past 64 queries."""
+        """Once ICE is done only bases that come later ask. Raises ValueError past 64 queries."""
         if len(self.all) >= MAX_QUERIES:
             raise ValueError(f"more than {MAX_QUERIES} server queries")
-        query = ServerQuery(server, address, base, component, reported=self.stopped)
+        done = self.stopped and base in self._done
+        query = ServerQuery(server, address, base, component, reported=done)
         self.all.append(query)
-        if not self.stopped:
+        if not done:
             self._waiting.append(query)
+
+    def add_answered(
+        self,
+        server: str,
+        address: Address,
+        base: Address,
+        component: int,
+        mapped: Address,
+        now: float,
+    ) -> QueryAnswered | None:
+        """A request of another kind from ``base`` has told what a Binding request would, a TURN
+        Allocate (RFC 8445 section 5.1.1.2). Kept alive like the others. None if it is of no use,
+        or one too many."""
+        if len(self.all) >= MAX_QUERIES or not is_mapping_of(base, mapped):
+            return None
+        query = ServerQuery(server, address, base, component, mapped=mapped, answered=True)
+        self.all.append(query)
+        self._keep_alive(query, now)
+        return QueryAnswered(query, mapped, None)
 
     def has_work(self) -> bool:
         return bool(self._waiting)
@@ -179,12 +203,16 @@ class ServerQueries:
         if mapped is None and query.mapped is None:
             return QueryFailed(query, reason)
         # One keepalive without an answer says little: the next one is due all the same.
-        query.keep_alive_at = now + KEEPALIVE_INTERVAL
-        self._kept_alive.append(query)
+        self._keep_alive(query, now)
         if mapped is None:
             return QueryFailed(query, reason)
-        before, query.mapped = query.mapped, mapped
+        before, query.mapped, query.stale = query.mapped or query.stale, mapped, None
         return QueryAnswered(query, mapped, before)
+
+    def _keep_alive(self, query: ServerQuery, now: float) -> None:
+        if not self.stopped:
+            query.keep_alive_at = now + KEEPALIVE_INTERVAL
+            self._kept_alive.append(query)
 
     def handle_timer(self, now: float) -> list[QueryFailed]:
         failed = []
@@ -210,10 +238,29 @@ class ServerQueries:
         self.stopped = True
         for query in self.all:
             query.reported = True
+            self._done.add(query.base)
         self._waiting.clear()
         self._running.clear()
         self._kept_alive.clear()
         self._outbox.clear()
+
+    def ask_again(self) -> None:
+        """An ICE restart: what a NAT does may have changed."""
+        self.stop()
+        self.stopped = False
+        for query in self.all:
+            query.stale, query.mapped = query.mapped or query.stale, None
+            query.transaction = None
+            self._waiting.append(query)
+
+    def remove_base(self, base: Address) -> None:
+        """Nothing is asked from this address any more."""
+        self._done.discard(base)
+        self.all = [query for query in self.all if query.base != base]
+        self._waiting = deque(query for query in self._waiting if query.base != base)
+        self._kept_alive = [query for query in self._kept_alive if query.base != base]
+        self._running = {id_: q for id_, q in self._running.items() if q.base != base}
+        self._outbox = [transmit for transmit in self._outbox if transmit.local != base]
 
     def get_timer(self) -> float | None:
         times = [

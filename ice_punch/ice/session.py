@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ice_punch.datagram import Address, RandomSource, Transmit
@@ -11,9 +12,11 @@ from ice_punch.ice.candidate import Candidate
 from ice_punch.ice.candidates import LocalCandidates, RemoteCandidates
 from ice_punch.ice.check_list import CheckList, may_pair
 from ice_punch.ice.consent import CONSENT_INTERVAL, CONSENT_TIMEOUT
-from ice_punch.ice.events import Event, FailureCause, IceState, StateChanged
+from ice_punch.ice.events import Event, FailureCause, IceState
 from ice_punch.ice.pair import CandidatePair
 
+StateHook = Callable[[str, FailureCause | None], None]
+"""Told why the state has changed."""
 ENDED = (IceState.FAILED, IceState.CLOSED)
 LIVE = (IceState.CONNECTED, IceState.COMPLETED, IceState.DISCONNECTED)
 
@@ -39,9 +42,11 @@ class AgentConfig:
     max_early_checks: int = 64
     consent_interval: float = CONSENT_INTERVAL
     consent_timeout: float = CONSENT_TIMEOUT
-    disconnected_after: float = 13.0
-    """Without an answer for so long the session is ``disconnected``: two consent checks went
-    unanswered, the second for a second at least. One lost packet is no news."""
+    unanswered_for: float = 13.0
+    """Without an answer for so long a path counts as silent although the peer is heard on it: two
+    consent checks went unanswered, the second for a second at least."""
+    restart_timeout: float = 60.0
+    """How long the peer's answer to an ICE restart is waited for."""
     components: tuple[int, ...] = (1,)
     direct_only: bool = False
     """Never pair with a relayed candidate of the peer."""
@@ -56,20 +61,29 @@ class Session:
         *,
         controlling: bool,
         credentials: Credentials,
+        tie_breaker: int,
         random: RandomSource,
         config: AgentConfig,
+        counters: Counter[str],
+        events: deque[Event],
+        on_state: StateHook,
+        local: LocalCandidates | None = None,
     ) -> None:
+        """``local`` holds the candidates that an earlier session of the agent leaves to this
+        one."""
         self.config = config
         self.controlling = controlling
         self.credentials = credentials
         self.random = random
-        self.tie_breaker = random.getrandbits(64)
+        self.tie_breaker = tie_breaker
         self.state = IceState.NEW
-        self.counters: Counter[str] = Counter()
+        self.counters = counters
         self.remote_credentials: Credentials | None = None
         self.remote_lite = False
+        self.remote_renominates = False
+        """The peer has announced ``a=ice-options:renomination``."""
         self.check_list = CheckList(config.max_pairs)
-        self.local = LocalCandidates()
+        self.local = local or LocalCandidates()
         self.remote = RemoteCandidates(config.max_remote_candidates)
         self.refused_remote: set[Address] = set()
         self.validated: set[tuple[Address, Address]] = set()
@@ -77,13 +91,24 @@ class Session:
         self.remote_ended = False
         """The peer has said that no more candidates come (RFC 8838 section 14)."""
         self.selected: dict[int, CandidatePair] = {}
+        self.concluded = False
+        """Whether every component has had its nominated pair."""
         self.nominating: dict[int, CandidatePair] = {}
+        self.nomination = 0
+        """The number of the latest nomination, ours or the peer's, that replaces another."""
+        self.detours: dict[int, CandidatePair] = {}
+        """What carries data while the selected pair is silent."""
+        self.stranded_at: float | None = None
+        """Since when there is no pair left to ask on."""
+        self.data_sent_at: float | None = None
+        self.data_received_at: float | None = None
         self.started_at: float | None = None
         self.last_sign_at = 0.0
         """When the peer was last heard, on the wire or through signaling."""
         self.peer_heard = False
         self.outbox: list[Transmit] = []
-        self.events: deque[Event] = deque()
+        self.events = events
+        self._on_state = on_state
 
     @property
     def ended(self) -> bool:
@@ -92,7 +117,7 @@ class Session:
     def set_state(self, state: IceState, reason: str, cause: FailureCause | None = None) -> None:
         if state is not self.state and not self.ended:
             self.state = state
-            self.events.append(StateChanged(state, reason, cause))
+            self._on_state(reason, cause)
 
     def send(self, data: bytes, local: Address, destination: Address) -> None:
         self.outbox.append(Transmit(data, local, destination))
@@ -104,18 +129,25 @@ class Session:
         self.check_list.update_priorities(controlling=controlling)
         self.counters["role_switches"] += 1
 
-    def pair_local(self, local: Candidate) -> None:
+    def pair_local(self, local: Candidate) -> list[CandidatePair]:
         """Pair a base of ours with everything the peer has (RFC 8838 section 10)."""
-        if local.base == local.address and local.component not in self.selected:
-            for remote in self.remote.all:
-                self.form_pair(local, remote)
+        if local.base != local.address or not self._takes_pairs(local.component):
+            return []
+        formed = [self.form_pair(local, remote) for remote in self.remote.all]
+        return [pair for pair in formed if pair is not None]
 
-    def pair_remote(self, remote: Candidate) -> None:
+    def pair_remote(self, remote: Candidate) -> list[CandidatePair]:
         """Pair a candidate of the peer's with every base of ours (RFC 8838 section 11)."""
-        if remote.component not in self.selected:
-            for local in self.local.all:
-                if local.base == local.address:
-                    self.form_pair(local, remote)
+        if not self._takes_pairs(remote.component):
+            return []
+        bases = [local for local in self.local.all if local.base == local.address]
+        formed = [self.form_pair(local, remote) for local in bases]
+        return [pair for pair in formed if pair is not None]
+
+    def _takes_pairs(self, component: int) -> bool:
+        """RFC 8445 section 8.1.2 wants no more once a pair is nominated, unless another one may
+        be nominated later."""
+        return component not in self.selected or self.remote_renominates
 
     def form_pair(self, local: Candidate, remote: Candidate) -> CandidatePair | None:
         """Pair a base with a remote candidate; None if they do not go together."""
@@ -125,12 +157,13 @@ class Session:
         return pair if self.check_list.add(pair) else None
 
     def best_pair(self, component: int) -> CandidatePair | None:
-        """The selected pair, or the best valid one before nomination (RFC 8445 section 12.1)."""
+        """The selected pair, unless it is silent and there is a way around it, or the best valid
+        one before nomination (RFC 8445 section 12.1)."""
         if self.ended:
             return None
         selected = self.selected.get(component)
         if selected is not None:
-            return selected
+            return self.detours.get(component, selected)
         return next((p for p in self.check_list if p.valid and p.component == component), None)
 
     @property
@@ -149,19 +182,31 @@ class Session:
         self.peer_heard = True
         self.last_sign_at = now
 
-    def answered(self, pair: CandidatePair, now: float) -> None:
-        """A valid response came on a valid pair: this, and nothing else, renews consent (RFC 7675
-        section 5.1)."""
-        self.heard(now)
-        pair.last_response_at = now
-        if self.state is IceState.DISCONNECTED and pair is self.best_pair(pair.component):
-            completed = all(c in self.selected for c in self.config.components)
-            state = IceState.COMPLETED if completed else IceState.CONNECTED
-            self.set_state(state, "the peer answers again")
+    def recovered(self, why: str) -> None:
+        """Datagrams get through again, on the selected pairs or beside them."""
+        complete = all(c in self.selected for c in self.config.components)
+        if complete and not self.detours:
+            if self.state in LIVE:
+                self.set_state(IceState.COMPLETED, why)
+        elif self.state is IceState.DISCONNECTED:
+            self.set_state(IceState.CONNECTED, why)
+
+    def base_gone(self, pair: CandidatePair, now: float) -> None:
+        """The interface of a pair is gone. Where that was the last way, a restart may find another
+        one: the session waits for it as it waits for an answer."""
+        for table in (self.selected, self.nominating, self.detours):
+            if table.get(pair.component) is pair:
+                del table[pair.component]
+        why = "the interface of the path is gone"
+        if self.state in LIVE and self.best_pair(pair.component) is None:
+            self.stranded_at = now
+            self.set_state(IceState.DISCONNECTED, why)
+        elif self.state is IceState.COMPLETED and pair.component not in self.selected:
+            self.set_state(IceState.CONNECTED, f"{why}; another valid pair carries data")
 
     def lost_pair(self, pair: CandidatePair, why: str) -> None:
         """A pair is valid no more; without another one the search goes on."""
-        for table in (self.selected, self.nominating):
+        for table in (self.selected, self.nominating, self.detours):
             if table.get(pair.component) is pair:
                 del table[pair.component]
         if self.state in LIVE and self.best_pair(pair.component) is None:

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from ice_punch.ice.candidate import Candidate, CandidateType, is_usable_address
 from ice_punch.ice.candidates import same_but_signalled
 from ice_punch.ice.pair import CandidatePair
+from ice_punch.ice.paths import Paths
 from ice_punch.ice.session import Session
 
 
 class Trickle:
     """Takes in what the peer signals. Unusable and surplus candidates are counted and dropped."""
 
-    def __init__(self, session: Session, on_removed: Callable[[CandidatePair], None]) -> None:
+    def __init__(
+        self, session: Session, paths: Paths, on_removed: Callable[[CandidatePair], None]
+    ) -> None:
         self._session = session
+        self._paths = paths
         self._on_removed = on_removed
 
     def add(self, candidate: Candidate, now: float) -> None:
@@ -41,7 +45,7 @@ class Trickle:
             session.counters["candidates_surplus"] += 1
         else:
             session.remote.add(candidate)
-            session.pair_remote(candidate)
+            self._paths.prune(session.pair_remote(candidate))
 
     def _usable(self, candidate: Candidate) -> bool:
         if candidate.transport != "udp" or not 0 < candidate.port < 65536:
@@ -63,7 +67,7 @@ class Trickle:
                 pair.remote = signalled
                 pair.update_priority(controlling=session.controlling)
         session.check_list.sort()
-        session.pair_remote(signalled)
+        self._paths.prune(session.pair_remote(signalled))
 
     def _refuse(self, candidate: Candidate, learned: Candidate | None) -> None:
         """Direct only: the peer's relay is no way to it, even if it was learned and used before it

@@ -154,12 +154,58 @@ class RecordedAgent(Agent):
         with self.recorded(line):
             super().query_server(server, address, base, now, component=component)
 
-    def set_remote_parameters(
-        self, credentials: Credentials, now: float, *, lite: bool = False, ta: float | None = None
+    def add_server_reflexive_candidate(
+        self,
+        mapped: Address,
+        base: Address,
+        now: float,
+        *,
+        server: str,
+        server_address: Address,
+        component: int = 1,
     ) -> None:
-        line = lines.SetRemoteParameters(at=now, credentials=credentials, lite=lite, ta=ta)
+        line = lines.AddServerReflexiveCandidate(
+            at=now,
+            mapped=mapped,
+            base=base,
+            server=server,
+            server_address=server_address,
+            component=component,
+        )
         with self.recorded(line):
-            super().set_remote_parameters(credentials, now, lite=lite, ta=ta)
+            super().add_server_reflexive_candidate(
+                mapped,
+                base,
+                now,
+                server=server,
+                server_address=server_address,
+                component=component,
+            )
+
+    def remove_local_candidate(self, address: Address, now: float) -> None:
+        with self.recorded(lines.RemoveLocalCandidate(at=now, address=address)):
+            super().remove_local_candidate(address, now)
+
+    def set_remote_parameters(
+        self,
+        credentials: Credentials,
+        now: float,
+        *,
+        lite: bool = False,
+        ta: float | None = None,
+        renomination: bool = False,
+    ) -> None:
+        line = lines.SetRemoteParameters(
+            at=now, credentials=credentials, lite=lite, ta=ta, renomination=renomination
+        )
+        with self.recorded(line):
+            super().set_remote_parameters(
+                credentials, now, lite=lite, ta=ta, renomination=renomination
+            )
+
+    def restart(self, credentials: Credentials, now: float) -> None:
+        with self.recorded(lines.Restart(at=now, credentials=credentials)):
+            super().restart(credentials, now)
 
     def add_remote_candidate(self, candidate: Candidate, now: float) -> None:
         line = lines.AddRemoteCandidate(at=now, candidate=candidate)
@@ -178,6 +224,18 @@ class RecordedAgent(Agent):
             line = lines.ReceiveData(at=now, size=len(data), source=source, local=local)
         with self.recorded(line):
             super().receive_datagram(data, source, local, now)
+
+    def data_sent(self, now: float) -> None:
+        with self.recorded(lines.DataSent(at=now)):
+            super().data_sent(now)
+
+    def data_received(self, source: Address, local: Address, now: float) -> None:
+        with self.recorded(lines.DataReceived(at=now, source=source, local=local)):
+            super().data_received(source, local, now)
+
+    def data_from_stranger(self, source: Address, local: Address, now: float) -> None:
+        with self.recorded(lines.DataFromStranger(at=now, source=source, local=local)):
+            super().data_from_stranger(source, local, now)
 
     def receive_icmp_error(self, local: Address, destination: Address, now: float) -> None:
         line = lines.ReceiveIcmpError(at=now, local=local, destination=destination)

@@ -14,19 +14,20 @@ from ice_punch.ice import (
     Candidate,
     CandidatePair,
     Credentials,
-    DataReceived,
     Event,
     FailureCause,
     IceState,
     LocalCandidateFound,
     PatientPolicy,
+    RestartAdvised,
     SelectedPairChanged,
     ServerQueryEnded,
     StateChanged,
+    events,
 )
 from ice_punch.report import PairReport, Report, ServerReport
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_LINE = 1 << 20
 """Characters. A datagram has at most 65,535 bytes, in hexadecimal; a report is shorter still."""
 
@@ -108,10 +109,29 @@ class QueryServer(Input, tag="query_server", kw_only=True, frozen=True):
     component: int = 1
 
 
+class AddServerReflexiveCandidate(
+    Input, tag="add_server_reflexive_candidate", kw_only=True, frozen=True
+):
+    mapped: Address
+    base: Address
+    server: str
+    server_address: Address
+    component: int = 1
+
+
+class RemoveLocalCandidate(Input, tag="remove_local_candidate", kw_only=True, frozen=True):
+    address: Address
+
+
 class SetRemoteParameters(Input, tag="set_remote_parameters", kw_only=True, frozen=True):
     credentials: Credentials
     lite: bool = False
     ta: float | None = None
+    renomination: bool = False
+
+
+class Restart(Input, tag="restart", kw_only=True, frozen=True):
+    credentials: Credentials
 
 
 class AddRemoteCandidate(Input, tag="add_remote_candidate", kw_only=True, frozen=True):
@@ -132,6 +152,22 @@ class ReceiveData(Input, tag="receive_data", kw_only=True, frozen=True):
     """``receive_datagram`` with what is not STUN: of application data only the size is told."""
 
     size: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    source: Address
+    local: Address
+
+
+class DataSent(Input, tag="data_sent", kw_only=True, frozen=True):
+    """Application data has left, once for many datagrams."""
+
+
+class DataReceived(Input, tag="data_received", kw_only=True, frozen=True):
+    """Application data came past the agent, once for many datagrams."""
+
+    source: Address
+    local: Address
+
+
+class DataFromStranger(Input, tag="data_from_stranger", kw_only=True, frozen=True):
     source: Address
     local: Address
 
@@ -220,6 +256,14 @@ class Selected(Output, tag="selected", kw_only=True, frozen=True):
     remote: Candidate
     priority: int
     report: PairReport
+    reason: str = ""
+
+
+class Advised(Output, tag="advised", kw_only=True, frozen=True):
+    """An ICE restart was advised."""
+
+    reason: str
+    fresh_sockets: bool = False
 
 
 class Data(Output, tag="data", kw_only=True, frozen=True):
@@ -282,11 +326,17 @@ AnyLine = (
     | AddHostCandidate
     | AddRelayedCandidate
     | QueryServer
+    | AddServerReflexiveCandidate
+    | RemoveLocalCandidate
     | SetRemoteParameters
+    | Restart
     | AddRemoteCandidate
     | EndOfRemoteCandidates
     | ReceiveDatagram
     | ReceiveData
+    | DataSent
+    | DataReceived
+    | DataFromStranger
     | ReceiveIcmpError
     | HandleTimer
     | Reserve
@@ -302,6 +352,7 @@ AnyLine = (
     | LocalCandidate
     | QueryEnded
     | Selected
+    | Advised
     | Data
     | InterfaceNote
     | ServerNote
@@ -309,7 +360,7 @@ AnyLine = (
     | End
     | Stopped
 )
-AnyEvent = State | LocalCandidate | QueryEnded | Selected | Data
+AnyEvent = State | LocalCandidate | QueryEnded | Selected | Advised | Data
 
 L = TypeVar("L", bound=Line)
 
@@ -352,14 +403,20 @@ def line_of_event(event: Event) -> AnyEvent:
         case ServerQueryEnded():
             return QueryEnded(event.base, event.report)
         case SelectedPairChanged():
-            return _selected(event.pair)
-        case DataReceived():
+            return _selected(event.pair, event.reason)
+        case RestartAdvised():
+            return Advised(reason=event.reason, fresh_sockets=event.fresh_sockets)
+        case events.DataReceived():
             return Data(size=len(event.data), local=event.local, source=event.source)
 
 
-def _selected(pair: CandidatePair) -> Selected:
+def _selected(pair: CandidatePair, reason: str) -> Selected:
     return Selected(
-        base=pair.base, remote=pair.remote, priority=pair.priority, report=pair.report()
+        base=pair.base,
+        remote=pair.remote,
+        priority=pair.priority,
+        report=pair.report(),
+        reason=reason,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections import deque
 from dataclasses import replace
 
 import msgspec
@@ -24,6 +25,10 @@ _ICE_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 """RFC 8839 section 5.4."""
 
 
+GENERATIONS = 4
+"""Of credentials that messages are still signed with."""
+
+
 class Redaction:
     """Makes lines fit to be written. Remembers what it must know of those before."""
 
@@ -37,8 +42,7 @@ class Redaction:
         self._secrets = [
             re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)") for secret in secrets if secret
         ]
-        self._own: Credentials | None = None
-        self._peer: Credentials | None = None
+        self._known: deque[Credentials] = deque(maxlen=GENERATIONS * 2)
         self._keys: list[Keys] = []
 
     @property
@@ -50,8 +54,10 @@ class Redaction:
         match line:
             case lines.Header():
                 return self._header(line)
-            case lines.SetRemoteParameters():
-                return self._remote_parameters(line)
+            case lines.SetRemoteParameters() | lines.Restart():
+                self._learn(line.credentials)
+                credentials = self._credentials(line.credentials)
+                return msgspec.structs.replace(line, credentials=credentials)
             case lines.ReceiveDatagram():
                 return msgspec.structs.replace(
                     line,
@@ -80,6 +86,14 @@ class Redaction:
                     address=self._address(line.address),
                     base=self._address(line.base),
                 )
+            case lines.AddServerReflexiveCandidate():
+                return msgspec.structs.replace(
+                    line,
+                    mapped=self._address(line.mapped),
+                    base=self._address(line.base),
+                    server=self._server(line.server),
+                    server_address=self._address(line.server_address),
+                )
             case lines.FailureNote():
                 return msgspec.structs.replace(line, message=self._prose(line.message))
             case lines.ServerNote():
@@ -99,11 +113,13 @@ class Redaction:
         assert pseudonyms is not None
         address, text = pseudonyms.address, pseudonyms.text
         match line:
-            case lines.AddHostCandidate():
+            case lines.AddHostCandidate() | lines.RemoveLocalCandidate():
                 return msgspec.structs.replace(line, address=address(line.address))
             case lines.AddRemoteCandidate():
                 return msgspec.structs.replace(line, candidate=self._remote(line.candidate))
-            case lines.ReceiveData() | lines.Data():
+            case (
+                lines.ReceiveData() | lines.Data() | lines.DataReceived() | lines.DataFromStranger()
+            ):
                 return msgspec.structs.replace(
                     line, source=address(line.source), local=address(line.local)
                 )
@@ -118,6 +134,7 @@ class Redaction:
             case lines.Selected():
                 return msgspec.structs.replace(
                     line,
+                    reason=text(line.reason),
                     base=address(line.base),
                     remote=self._remote(line.remote),
                     report=self._pair_report(line.report),
@@ -129,8 +146,7 @@ class Redaction:
     # -- secrets ------------------------------------------------------------------------------
 
     def _header(self, line: lines.Header) -> lines.Header:
-        self._own = line.credentials
-        self._learn_keys()
+        self._learn(line.credentials)
         config = line.config
         if self._pseudonyms is not None and config.software is not None:
             config = replace(config, software=masked(config.software, self._pseudonyms))
@@ -138,15 +154,11 @@ class Redaction:
             line, credentials=self._credentials(line.credentials), config=config
         )
 
-    def _remote_parameters(self, line: lines.SetRemoteParameters) -> lines.SetRemoteParameters:
-        if self._peer is None:  # others are refused: that would be a restart
-            self._peer = line.credentials
-            self._learn_keys()
-        return msgspec.structs.replace(line, credentials=self._credentials(line.credentials))
-
-    def _learn_keys(self) -> None:
-        known = [c for c in (self._own, self._peer) if c is not None]
-        self._keys = [(c.key, self._credentials(c).key) for c in known]
+    def _learn(self, credentials: Credentials) -> None:
+        """Messages of an ICE restart and of the generation before it cross."""
+        if credentials not in self._known:
+            self._known.append(credentials)
+            self._keys = [(c.key, self._credentials(c).key) for c in self._known]
 
     def _credentials(self, credentials: Credentials) -> Credentials:
         return Credentials(credentials.ufrag, self._password(credentials.pwd))

@@ -180,8 +180,27 @@ class _Player:
                 agent.query_server(
                     line.server, line.address, line.base, now, component=line.component
                 )
+            case lines.AddServerReflexiveCandidate():
+                agent.add_server_reflexive_candidate(
+                    line.mapped,
+                    line.base,
+                    now,
+                    server=line.server,
+                    server_address=line.server_address,
+                    component=line.component,
+                )
+            case lines.RemoveLocalCandidate():
+                agent.remove_local_candidate(line.address, now)
             case lines.SetRemoteParameters():
-                agent.set_remote_parameters(line.credentials, now, lite=line.lite, ta=line.ta)
+                agent.set_remote_parameters(
+                    line.credentials,
+                    now,
+                    lite=line.lite,
+                    ta=line.ta,
+                    renomination=line.renomination,
+                )
+            case lines.Restart():
+                agent.restart(line.credentials, now)
             case lines.AddRemoteCandidate():
                 agent.add_remote_candidate(line.candidate, now)
             case lines.EndOfRemoteCandidates():
@@ -191,6 +210,12 @@ class _Player:
             case lines.ReceiveData():
                 data = APPLICATION_DATA * line.size
                 agent.receive_datagram(data, line.source, line.local, now)
+            case lines.DataSent():
+                agent.data_sent(now)
+            case lines.DataReceived():
+                agent.data_received(line.source, line.local, now)
+            case lines.DataFromStranger():
+                agent.data_from_stranger(line.source, line.local, now)
             case lines.ReceiveIcmpError():
                 agent.receive_icmp_error(line.local, line.destination, now)
             case lines.HandleTimer():

@@ -97,6 +97,9 @@ USE_CANDIDATE: Final[AttributeType[bool]] = _define(0x0025, "USE-CANDIDATE", cod
 ICE_CONTROLLED: Final[AttributeType[int]] = _define(0x8029, "ICE-CONTROLLED", _U64)
 ICE_CONTROLLING: Final[AttributeType[int]] = _define(0x802A, "ICE-CONTROLLING", _U64)
 
+# draft-thatcher-ice-renomination section 4; the number is libwebrtc's
+NOMINATION: Final[AttributeType[int]] = _define(0xC001, "NOMINATION", _U32)
+
 # RFC 8656 section 18
 CHANNEL_NUMBER: Final[AttributeType[int]] = _define(0x000C, "CHANNEL-NUMBER", codecs.number("!Hxx"))
 LIFETIME: Final[AttributeType[int]] = _define(0x000D, "LIFETIME", _U32)

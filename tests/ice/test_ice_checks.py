@@ -231,7 +231,7 @@ def test_the_memory_of_checks_is_bounded() -> None:
         bench.receive(bench.request())
         bench.run(1.0)
     assert len(bench.pair().checks) <= CHECKS_REMEMBERED
-    assert len(bench.agent._checks._out) <= CHECKS_REMEMBERED
+    assert len(bench.agent._current.checks._out) <= CHECKS_REMEMBERED
 
 
 def test_checks_of_pairs_that_made_way_for_others_do_not_fill_the_memory() -> None:
@@ -245,7 +245,7 @@ def test_checks_of_pairs_that_made_way_for_others_do_not_fill_the_memory() -> No
         assert bench.pair(source).state is PairState.FAILED
         bench.take()
     assert bench.elapsed < 30.0
-    assert len(bench.agent._checks._out) <= CHECKS_REMEMBERED + REPEATS_REMEMBERED
+    assert len(bench.agent._current.checks._out) <= CHECKS_REMEMBERED + REPEATS_REMEMBERED
 
 
 # -- RTO, section 14.3 ----

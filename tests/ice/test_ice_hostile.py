@@ -52,7 +52,7 @@ class Snapshot:
             agent.remote_candidates,
             set(agent._session.validated),
             agent.get_timer(),
-            sorted(agent._checks._out),
+            sorted(agent._current.checks._out),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -287,7 +287,7 @@ def test_a_flood_of_nominations_from_everywhere_is_bounded() -> None:
     for port in range(1, 500):
         bench.receive(bench.request(use_candidate=True, priority=port), ("203.0.113.99", port))
     assert len(bench.agent.check_list) <= 100
-    assert len(bench.agent._checks._out) <= 8 * 100
+    assert len(bench.agent._current.checks._out) <= 8 * 100
     bench.run(2.0)
     begun = {s.message.transaction_id for s in bench.requests}
     assert len(begun) <= 2.0 / 0.02 + 2

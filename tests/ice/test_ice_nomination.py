@@ -108,7 +108,7 @@ def test_a_better_pair_is_waited_for_no_longer_than_a_second() -> None:
     bench.agent.check_list.peer_checked_at = bench.begun
     bench.answer_all(0.4, when=lambda s: s.destination == SRFLX)
     bench.run(0.43)
-    bench.pair(SRFLX).rtt = 2.0
+    bench.pair(SRFLX).round_trip.answered(2.0)
     bench.run(4.0)
     (nomination,) = nominations(bench)
     valid_at = bench.pair(SRFLX).valid_since

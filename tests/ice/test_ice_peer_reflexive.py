@@ -135,7 +135,7 @@ def test_a_promotion_changes_no_state(state: str) -> None:
     pair = bench.pair(UNKNOWN)
     pair.state = PairState(state)
     bench.agent._session.check_list.unqueue(pair)
-    bench.agent._trickle.add(remote_candidate(UNKNOWN, CandidateType.RELAY), bench.now)
+    bench.agent._current.trickle.add(remote_candidate(UNKNOWN, CandidateType.RELAY), bench.now)
     assert pair.state == state
     assert pair.remote.type is CandidateType.RELAY
 

@@ -235,10 +235,10 @@ class Watch:
         queued = [*check_list.triggered_check_queue, *check_list.deferred]
         assert len(set(queued)) == len(queued)
         assert set(queued) <= set(pairs)
-        assert set(agent._knocking._turns) <= set(pairs)
+        assert set(agent._current.knocking._turns) <= set(pairs)
         if agent.state not in ENDED:
             assert set(agent._session.nominating.values()) <= set(pairs)
-            assert set(agent._liveness._consent) <= set(pairs)
+            assert set(agent._current.liveness._consent) <= set(pairs)
         for pair in pairs:
             assert pair.valid == (pair.state is PairState.SUCCEEDED)
 
@@ -251,15 +251,15 @@ class Watch:
         assert len(session.remote.all) <= config.max_remote_candidates
         assert len(session.refused_remote) <= config.max_remote_candidates
         assert len(session.local.all) <= hosts + MAX_QUERIES + config.max_pairs
-        assert len(agent._requests._early) <= config.max_early_checks
+        assert len(agent._current.requests._early) <= config.max_early_checks
         assert len(session.validated) <= max(
             config.max_early_checks, hosts * config.max_remote_candidates
         )
         assert all(len(pair.checks) <= CHECKS_REMEMBERED for pair in agent.check_list)
         most = CHECKS_REMEMBERED * config.max_pairs + REPEATS_REMEMBERED
-        assert len(agent._checks._out) <= most, "checks are remembered without end"
-        assert len(agent._checks._repeated) <= REPEATS_REMEMBERED
-        for consent in agent._liveness._consent.values():
+        assert len(agent._current.checks._out) <= most, "checks are remembered without end"
+        assert len(agent._current.checks._repeated) <= REPEATS_REMEMBERED
+        for consent in agent._current.liveness._consent.values():
             assert len(consent._outstanding) <= CONSENTS_OUTSTANDING
         assert len(agent._queries.all) <= MAX_QUERIES
         assert len(agent._server_reports) <= MAX_QUERIES

@@ -307,7 +307,7 @@ class ClassicAgent(BaseMachine):
         """RFC 5245 section 7.1.3.2."""
         pair = check.pair
         if check.retransmission.sends == 1:
-            pair.rtt = now - check.retransmission.first_sent_at
+            pair.round_trip.answered(now - check.retransmission.first_sent_at)
         pair.mapped = self._mapped_candidate(pair, mapped)
         pair.valid_since = pair.valid_since if pair.valid_since is not None else now
         pair.last_response_at = now

@@ -1,0 +1,294 @@
+"""What happens to a session once it has a path: another pair stands by, a better one takes over,
+and a silent one is gone around. draft-thatcher-ice-renomination where the peer announces it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ice_punch.ice.candidate import CandidateType
+from ice_punch.ice.events import IceState, SelectedPairChanged
+from ice_punch.ice.pair import CandidatePair, PairState
+from ice_punch.ice.session import LIVE, Session
+
+HYSTERESIS = 0.01
+"""Seconds of round trip by which another pair must be better to take over."""
+SAMPLES = 3
+"""Round trips of each that are known before they are compared."""
+RECHECK = 10.0
+"""Seconds between checks of direct pairs that failed, while a relay carries data."""
+RECHECKED = 4
+SETTLED_FOR = 1.0
+"""Seconds for which a pair that was silent must have answered before it takes over again; twice as
+long each time."""
+LONGEST_SETTLED = 32.0
+_UNTESTED = (PairState.FROZEN, PairState.WAITING, PairState.IN_PROGRESS)
+
+
+def best_first(pairs: Iterable[CandidatePair]) -> list[CandidatePair]:
+    """Direct before relayed, then by priority."""
+    return sorted(pairs, key=lambda pair: (pair.relayed, -pair.priority))
+
+
+def to_keep(session: Session, selected: CandidatePair) -> set[CandidatePair]:
+    """Untested pairs that go on being checked after the nomination of ``selected``: where a relay
+    carries data every direct one, else one for each way a path may be lost. Without renomination
+    none: RFC 8445 section 8.1.2."""
+    if not session.remote_renominates:
+        return set()
+    others = best_first(
+        pair
+        for pair in session.check_list
+        if pair is not selected and pair.component == selected.component
+    )
+    if selected.relayed:
+        return {pair for pair in others if not pair.relayed and pair.state in _UNTESTED}
+    kept: set[CandidatePair] = set()
+    for kind in _kinds(others, selected):
+        if not any(pair.valid for pair in kind):
+            kept.update([pair for pair in kind if pair.state in _UNTESTED][:1])
+    return kept
+
+
+def standbys(session: Session, component: int) -> list[CandidatePair]:
+    """The valid pairs that are kept alive beside the selected one: the best direct one, the best
+    through our relay and the best through the peer's."""
+    selected = session.selected.get(component)
+    if selected is None:
+        return []
+    others = best_first(
+        pair
+        for pair in session.check_list
+        if pair.valid and pair is not selected and pair.component == component
+    )
+    return list(dict.fromkeys(kind[0] for kind in _kinds(others, selected) if kind))
+
+
+def _kinds(pairs: list[CandidatePair], selected: CandidatePair) -> list[list[CandidatePair]]:
+    direct = [pair for pair in pairs if not pair.relayed]
+    return [
+        [pair for pair in direct if pair.base != selected.base] or direct,
+        [pair for pair in pairs if pair.local.type is CandidateType.RELAY],
+        [pair for pair in pairs if pair.remote.type is CandidateType.RELAY],
+    ]
+
+
+class Paths:
+    """Looks after the selected pairs of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._recheck_at: float | None = None
+
+    # -- silence ------------------------------------------------------------------------------
+
+    def fell_silent(self, pair: CandidatePair, why: str, now: float) -> None:
+        """Nothing is heard on the pair that carries data: go around it, if there is a way."""
+        session = self._session
+        if pair.silent_since is None:
+            pair.silent_since = now
+            pair.silences += 1
+            session.counters["paths_fell_silent"] += 1
+        session.set_state(IceState.DISCONNECTED, why)
+        self._go_around(pair.component)
+
+    def answered(self, pair: CandidatePair, now: float) -> None:
+        """A valid response came on a valid pair: this, and nothing else, renews consent (RFC 7675
+        section 5.1)."""
+        session = self._session
+        session.heard(now)
+        pair.heard(now)
+        pair.last_response_at = now
+        if pair.silent_since is not None:
+            pair.silent_since = None
+            pair.settled_at = now
+        selected = session.selected.get(pair.component)
+        if pair is selected:
+            session.detours.pop(pair.component, None)
+        elif selected is not None and selected.silent_since is not None:
+            self._go_around(pair.component)
+            return
+        if pair is session.best_pair(pair.component):
+            session.recovered("the peer answers again")
+
+    def _go_around(self, component: int) -> None:
+        """RFC 8445 section 12.1 has data on the selected pair; while that one is silent it takes
+        another pair that has consent and answers."""
+        session = self._session
+        selected = session.selected.get(component)
+        if selected is None or selected.silent_since is None:
+            return
+        way = next(iter(self._answering(component)), None)
+        if way is None or session.detours.get(component) is way:
+            return
+        session.detours[component] = way
+        session.recovered("another valid pair carries data")
+
+    def _answering(self, component: int) -> list[CandidatePair]:
+        """Standbys that have answered since the selected pair was last heard."""
+        selected = self._session.selected[component]
+        return [
+            pair
+            for pair in standbys(self._session, component)
+            if pair.silent_since is None
+            and pair.last_response_at is not None
+            and pair.last_response_at > selected.heard_at
+        ]
+
+    def prune(self, formed: list[CandidatePair]) -> None:
+        """Of pairs that are formed although one is selected, those of use stay."""
+        session = self._session
+        for pair in formed:
+            selected = session.selected.get(pair.component)
+            if selected is not None and pair not in to_keep(session, selected):
+                session.check_list.remove(pair)
+
+    # -- renomination -------------------------------------------------------------------------
+
+    def reconsider(self, now: float) -> None:
+        """Nominate another pair where that is allowed and better."""
+        session = self._session
+        if not (session.controlling and session.remote_renominates) or session.ended:
+            return
+        for component, selected in list(session.selected.items()):
+            if component not in session.nominating:
+                better = self._better_than(selected, now)
+                if better is not None:
+                    self.renominate(better)
+
+    def renominate(self, pair: CandidatePair) -> None:
+        """Nominate ``pair``, whatever was nominated before."""
+        session = self._session
+        session.nomination += 1
+        pair.nomination = session.nomination
+        session.nominating[pair.component] = pair
+        session.check_list.trigger(pair, ahead=True)
+        session.counters["renominations"] += 1
+
+    def _better_than(self, selected: CandidatePair, now: float) -> CandidatePair | None:
+        if selected.silent_since is not None:
+            answering = self._answering(selected.component)
+            return answering[0] if answering else None
+        for pair in best_first(self._session.check_list.valid_list):
+            if pair is selected or pair.component != selected.component:
+                continue
+            if pair.silent_since is not None or not self._settled(pair, now):
+                continue
+            if pair.relayed != selected.relayed:
+                if selected.relayed and not pair.consent_lost:
+                    return pair
+                continue
+            if _faster(pair, selected):
+                return pair
+        return None
+
+    def _settled(self, pair: CandidatePair, now: float) -> bool:
+        return pair.settled_at is None or now >= self._settles_at(pair)
+
+    def _settles_at(self, pair: CandidatePair) -> float:
+        assert pair.settled_at is not None
+        wait = SETTLED_FOR * 2.0 ** min(pair.silences - 1, 10)
+        return pair.settled_at + min(wait, LONGEST_SETTLED)
+
+    # -- a peer that is seen from another port -------------------------------------------------
+
+    def moved(self, pair: CandidatePair) -> bool:
+        """Whether ``pair``, valid now, is the selected one after the peer's NAT gave it a new
+        port: same base, same IP address, and nothing is heard from the old port since the first
+        sign of the new one."""
+        session = self._session
+        selected = session.selected.get(pair.component)
+        return (
+            selected is not None
+            and selected is not pair
+            and pair.first_heard_at is not None
+            and pair.remote.type is CandidateType.PRFLX
+            and (pair.base, pair.remote.host) == (selected.base, selected.remote.host)
+            and not selected.relayed
+            and selected.heard_at < pair.first_heard_at
+        )
+
+    # -- direct pairs beside a relay ------------------------------------------------------------
+
+    def timers(self) -> list[float]:
+        session = self._session
+        times = [] if self._recheck_at is None else [self._recheck_at]
+        if session.controlling and session.remote_renominates:
+            times += [
+                self._settles_at(pair)
+                for pair in session.check_list.valid_list
+                if pair.settled_at is not None and session.selected.get(pair.component) is not pair
+            ]
+        times += [
+            self._abandons_at(pair) for pair in session.nominating.values() if pair.nomination
+        ]
+        return times
+
+    def _abandons_at(self, pair: CandidatePair) -> float:
+        """When a nomination that replaces another is given up for lack of an answer."""
+        check = pair.current_check
+        if check is None or not check.nominating or check.answered_at is not None:
+            return float("inf")
+        return check.retransmission.first_sent_at + max(3 * pair.round_trip.timeout, 1.0)
+
+    def handle_timer(self, now: float) -> None:
+        session = self._session
+        for component, pair in list(session.nominating.items()):
+            if pair.nomination and now >= self._abandons_at(pair):
+                del session.nominating[component]
+                pair.silent_since = now
+                pair.silences += 1
+                session.counters["nominations_abandoned"] += 1
+        for pair in session.check_list:
+            if pair.settled_at is not None and self._settled(pair, now):
+                pair.settled_at = None
+        if self._recheck_at is not None and now >= self._recheck_at:
+            self._recheck_at = None
+            self._recheck(now)
+
+    def follow_pairs(self, now: float) -> None:
+        """While a relay carries data its direct competitors are tried again and again."""
+        session = self._session
+        wanted = (
+            session.state in LIVE
+            and session.remote_renominates
+            and any(pair.relayed for pair in session.selected.values())
+        )
+        if not wanted:
+            self._recheck_at = None
+        elif self._recheck_at is None:
+            self._recheck_at = now + RECHECK
+
+    def _recheck(self, now: float) -> None:
+        session = self._session
+        for component, selected in session.selected.items():
+            if not selected.relayed:
+                continue
+            failed = [
+                pair
+                for pair in session.check_list
+                if pair.component == component
+                and pair.state is PairState.FAILED
+                and not pair.relayed
+                and not pair.consent_lost
+            ]
+            for pair in best_first(failed)[:RECHECKED]:
+                pair.state = PairState.WAITING
+
+    def taken(self, pair: CandidatePair, why: str) -> None:
+        """``pair`` is the selected one from now on."""
+        session = self._session
+        session.detours.pop(pair.component, None)
+        pair.silent_since = None
+        session.selected[pair.component] = pair
+        session.events.append(SelectedPairChanged(pair, why))
+
+
+def _faster(pair: CandidatePair, selected: CandidatePair) -> bool:
+    one, other = pair.round_trip, selected.round_trip
+    return (
+        one.samples >= SAMPLES
+        and other.samples >= SAMPLES
+        and one.smoothed is not None
+        and other.smoothed is not None
+        and one.smoothed + HYSTERESIS < other.smoothed
+    )
