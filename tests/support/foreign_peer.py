@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import subprocess
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -93,8 +92,6 @@ class Meeting:
     """What came of a session."""
 
     path: Path
-    took: float
-    """Seconds from knowing the peer's parameters to the first valid pair."""
     their_local: Address
     """Their end of the pair that they have selected, as it is called there."""
     their_remote: Address
@@ -216,9 +213,8 @@ async def _meet(net: KernelInternet, program: Sequence[str], ours: Ours, theirs:
     ):
         if ours.tie_breaker is not None:
             connection._agent._session.tie_breaker = ours.tie_breaker
-        began = await _introduce(connection, ours, peer, theirs)
+        await _introduce(connection, ours, peer, theirs)
         await connection.connect(SETTLED_WITHIN)
-        took = time.monotonic() - began
         await peer.ready()
         await _until_completed(connection)
         we_got, they_got = await _exchange(connection, peer)
@@ -227,7 +223,6 @@ async def _meet(net: KernelInternet, program: Sequence[str], ours: Ours, theirs:
         assert path is not None
         return Meeting(
             path=path,
-            took=took,
             their_local=their_local,
             their_remote=their_remote,
             their_place=Place.of_peer_b(net),
@@ -240,8 +235,8 @@ async def _meet(net: KernelInternet, program: Sequence[str], ours: Ours, theirs:
 
 async def _introduce(
     connection: IceConnection, ours: Ours, peer: ForeignPeer, theirs: Setup
-) -> float:
-    """Exchange credentials and candidates, as they are found or all at once; when we knew them."""
+) -> None:
+    """Exchange credentials and candidates, as they are found or all at once."""
     credentials = await peer.first("credentials")
     remote = Description(
         ufrag=credentials["ufrag"],
@@ -261,11 +256,9 @@ async def _introduce(
     peer.order(remote={"ufrag": local.ufrag, "pwd": local.pwd})
     telling = asyncio.ensure_future(_tell_ours(connection, peer))
     await asyncio.sleep(ours.late)
-    began = time.monotonic()
     connection.set_remote_description(remote)
     await asyncio.gather(telling, peer.tell_candidates(connection.add_remote_candidate))
     connection.add_remote_candidate(None)
-    return began
 
 
 async def _tell_ours(connection: IceConnection, peer: ForeignPeer) -> None:
