@@ -72,7 +72,14 @@ def test_the_core_install_has_no_media_stack() -> None:
 
 def test_the_extras_are_those_that_are_promised() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) == {"webrtc", "redis", "uvloop", "fuzz", "dev"}
+    assert set(project["optional-dependencies"]) == {
+        "webrtc",
+        "redis",
+        "picows",
+        "uvloop",
+        "fuzz",
+        "dev",
+    }
     assert project["license"] == "BSD-3-Clause"
 
 

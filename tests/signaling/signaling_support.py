@@ -7,7 +7,8 @@ import random
 from collections import defaultdict
 from typing import Any
 
-from signaling.effects import Close, Effect, Note, Pause, Send
+from signaling.effects import AwaitIce, Close, Effect, Note, Pause, Send
+from signaling.hooks import Authorizer, IceServerSource, Metrics
 from signaling.limits import Limits
 from signaling.messages import IceInfo
 from signaling.rooms import Rooms
@@ -20,14 +21,23 @@ class Shell:
     """Carries out the effects of rooms into lists a test can look at."""
 
     def __init__(
-        self, limits: Limits | None = None, *, seed: int = 0, ice: IceInfo | None = None
+        self,
+        limits: Limits | None = None,
+        *,
+        seed: int = 0,
+        ice: IceInfo | IceServerSource | None = None,
+        authorizer: Authorizer | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        self.rooms = Rooms(random.Random(seed), limits, ice=ice)
+        self.rooms = Rooms(
+            random.Random(seed), limits, ice=ice, authorizer=authorizer, metrics=metrics
+        )
         self.now = 1000.0
         self.sent: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.closed: dict[int, int] = {}
         self.pauses: dict[int, list[float]] = defaultdict(list)
         self.notes: list[Note] = []
+        self.awaited: list[int] = []
         self._last = 0
 
     def apply(self, effects: list[Effect]) -> None:
@@ -41,12 +51,15 @@ class Shell:
                     self.closed[number] = int(code)
                 case Pause(connection=number, seconds=seconds):
                     self.pauses[number].append(seconds)
+                case AwaitIce(connection=number):
+                    self.awaited.append(number)
                 case Note():
                     self.notes.append(effect)
 
-    def open(self, address: str = "198.51.100.1", host: str = "") -> int:
+    def open(self, address: str = "198.51.100.1", host: str = "", origin: str | None = None) -> int:
         self._last += 1
-        self.apply(self.rooms.on_open(self._last, (address, 4242), self.now, host=host))
+        opened = self.rooms.on_open(self._last, (address, 4242), self.now, host=host, origin=origin)
+        self.apply(opened)
         return self._last
 
     def raw(self, connection: int, data: str | bytes) -> list[dict[str, Any]]:
