@@ -9,21 +9,10 @@ from types import TracebackType
 
 from ice_punch.connection import ConnectionEvent, IceConnection
 from ice_punch.diagnosis import Diagnosis
-from ice_punch.dtls import (
-    DatagramReceived,
-    DtlsCounters,
-    DtlsMachine,
-    HandshakeCompleted,
-    HandshakeFailedEvent,
-    PeerClosed,
-)
-from ice_punch.errors import (
-    ChannelClosed,
-    ConsentLost,
-    DatagramTooLarge,
-    HandshakeFailed,
-    IcePunchError,
-)
+from ice_punch.dtls import DtlsMachine, HandshakeCompleted, HandshakeFailedEvent, PeerClosed
+from ice_punch.dtls_driver import DtlsDriver
+from ice_punch.dtls_driver import Event as DtlsEvent
+from ice_punch.errors import ChannelClosed, ConsentLost, HandshakeFailed, IcePunchError
 from ice_punch.ice import IceState, StateChanged
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
 from ice_punch.path import Path
@@ -92,21 +81,27 @@ class Channel:
         self.encryption: Encryption | None = None
         """None on a plain channel."""
         self.timings = ChannelTimings()
-        self._dtls = dtls
         self._on_closed: list[Callable[[], object]] = []
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(receive_queue, self._raise_end)
         self._sent = self._bytes_sent = self._got = self._bytes_got = 0
-        self._malformed = 0
         self._end: IcePunchError | None = None
         self._told = False
         self._parting: asyncio.TimerHandle | None = None
-        self._largest_record = connection.max_datagram_size
         self._handshake: asyncio.Future[None] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._watcher = asyncio.ensure_future(self._watch(connection.events()))
-        connection.set_data_handler(self._deliver if dtls is None else self._on_record)
+        self._dtls: DtlsDriver | None = None
+        if dtls is None:
+            connection.set_data_handler(self._deliver)
+        else:
+            self._dtls = DtlsDriver(
+                dtls,
+                connection,
+                on_data=self._deliver_many,
+                on_event=self._on_dtls_event,
+                on_error=self._finish,
+            )
         if connection.state is IceState.FAILED:
             self._finish(ConsentLost("the session ended before it was used", connection.report()))
 
@@ -119,8 +114,7 @@ class Channel:
         """
         began = self._loop.time()
         if self._dtls is not None:
-            self._dtls.start(began)
-            self._pump()
+            self._dtls.start()
             await asyncio.shield(self._handshake)
         below = self.connection.timings
         self.timings = ChannelTimings(
@@ -146,10 +140,9 @@ class Channel:
     @property
     def stats(self) -> ChannelStats:
         counters = self.connection.counters
-        malformed = self._malformed + counters["stun_malformed"]
+        malformed = counters["stun_malformed"]
         if self._dtls is not None:
-            dtls: DtlsCounters = self._dtls.counters
-            malformed += dtls.malformed + dtls.discarded
+            malformed += self._dtls.counters.malformed + self._dtls.counters.discarded
         path = self.path
         return ChannelStats(
             datagrams_sent=self._sent,
@@ -165,11 +158,7 @@ class Channel:
     @property
     def max_datagram_size(self) -> int:
         """Bytes: the largest datagram ``send`` takes. It changes with the path."""
-        limit = self.connection.max_datagram_size
-        if self._dtls is None:
-            return limit
-        largest = self._dtls.max_datagram_size
-        return min(largest, limit - (self._largest_record - largest))
+        return (self._dtls or self.connection).max_datagram_size
 
     @property
     def closed(self) -> bool:
@@ -196,10 +185,7 @@ class Channel:
         if self._dtls is None:
             self.connection.send_nowait(data)
         else:
-            if len(data) > self.max_datagram_size:
-                raise DatagramTooLarge(len(data), self.max_datagram_size)
-            self._dtls.send(data, self._loop.time())
-            self._pump()
+            self._dtls.send(data)
         self._sent += 1
         self._bytes_sent += len(data)
 
@@ -232,48 +218,22 @@ class Channel:
         self._bytes_got += len(data)
         self._inbox.put(data)
 
+    def _deliver_many(self, datagrams: list[bytes]) -> None:
+        for data in datagrams:
+            self._deliver(data)
+
     # -- DTLS ---------------------------------------------------------------------------------
 
-    def _on_record(self, data: bytes) -> None:
-        assert self._dtls is not None
-        # RFC 7983 section 7: 20 to 63 is DTLS; nothing else belongs here.
-        if not data or not 20 <= data[0] <= 63:
-            self._malformed += 1
-            return
-        self._dtls.receive_datagram(data, self._loop.time())
-        self._pump()
-
-    def _on_timer(self) -> None:
-        assert self._dtls is not None
-        self._timer = None
-        self._dtls.handle_timer(self._loop.time())
-        self._pump()
-
-    def _pump(self) -> None:
-        assert self._dtls is not None
-        for data in self._dtls.datagrams_to_send(self._loop.time()):
-            try:
-                self.connection.send_record(data)
-            except IcePunchError as error:
-                self._finish(error)
-                break
-        while (event := self._dtls.next_event()) is not None:
-            if isinstance(event, DatagramReceived):
-                self._deliver(event.data)
-            elif isinstance(event, HandshakeCompleted):
+    def _on_dtls_event(self, event: DtlsEvent) -> None:
+        match event:
+            case HandshakeCompleted():
                 self.encryption = Encryption(event.version, event.cipher)
                 if not self._handshake.done():
                     self._handshake.set_result(None)
-            elif isinstance(event, HandshakeFailedEvent):
+            case HandshakeFailedEvent():
                 self._finish(event.error)
-            elif isinstance(event, PeerClosed):
+            case PeerClosed():
                 self._peer_ended(event.reason)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self._dtls.get_timer()
-        if due is not None and self._end is None:
-            self._timer = self._loop.call_at(due, self._on_timer)
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -321,8 +281,7 @@ class Channel:
         if self._end is None:
             self._end = ChannelClosed("the channel is closed")
             if self._dtls is not None:
-                self._dtls.close(self._loop.time())
-                self._pump()
+                self._dtls.close()
             if not self._handshake.done():
                 self._handshake.set_exception(self._end)
                 self._handshake.exception()
@@ -333,9 +292,10 @@ class Channel:
 
     async def _close_below(self) -> None:
         self._watcher.cancel()
-        for timer in (self._timer, self._parting):
-            if timer is not None:
-                timer.cancel()
+        if self._dtls is not None:
+            self._dtls.stop()
+        if self._parting is not None:
+            self._parting.cancel()
         self._told = True
         told = [callback() for callback in self._on_closed]
         farewells = [result for result in told if isinstance(result, Awaitable)]

@@ -19,6 +19,7 @@ from ice_punch import (
     PeerSilent,
 )
 from ice_punch.channel import Channel
+from ice_punch.dtls_driver import DtlsDriver
 from ice_punch.ice import AgentConfig
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer import PeerOptions
@@ -481,7 +482,7 @@ def test_a_handshake_that_takes_too_long_is_told_as_that(monkeypatch: pytest.Mon
     async def run() -> None:
         async with signaling() as url, ice_punch.listen(url, OPTIONS) as listener:
             accepting = asyncio.ensure_future(_accept(listener))
-            monkeypatch.setattr(Channel, "_on_record", lambda *_: None)
+            monkeypatch.setattr(DtlsDriver, "_on_segments", lambda *_: None)
             with pytest.raises(ice_punch.HandshakeFailed, match="DTLS"):
                 await _connect(listener.link, replace(OPTIONS, timeout=0.7))
             with pytest.raises(ice_punch.HandshakeFailed):

@@ -1,0 +1,135 @@
+"""The thin shell around a DTLS association: the connection below it, its clock, its events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from ice_punch.connection import IceConnection
+from ice_punch.datagram import Buffer
+from ice_punch.dtls import (
+    DatagramReceived,
+    DtlsCounters,
+    DtlsMachine,
+    HandshakeCompleted,
+    HandshakeFailedEvent,
+    PeerClosed,
+)
+from ice_punch.errors import DatagramTooLarge, IcePunchError
+
+Event = HandshakeCompleted | HandshakeFailedEvent | PeerClosed
+
+
+class DtlsDriver:
+    """Runs an association over a connection. After every call to the machine comes ``_pump``.
+
+    ``on_data`` gets what has arrived, ``on_event`` everything else, in this order. ``on_error`` is
+    told that the connection below takes nothing any more.
+    """
+
+    def __init__(
+        self,
+        machine: DtlsMachine,
+        connection: IceConnection,
+        *,
+        on_data: Callable[[list[bytes]], None],
+        on_event: Callable[[Event], None],
+        on_error: Callable[[IcePunchError], None],
+    ) -> None:
+        self._machine = machine
+        self._connection = connection
+        self._on_data, self._on_event, self._on_error = on_data, on_event, on_error
+        self._loop = asyncio.get_running_loop()
+        self._largest_record = connection.max_datagram_size
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._stopped = False
+        connection.set_segments_handler(self._on_segments)
+
+    @property
+    def counters(self) -> DtlsCounters:
+        return self._machine.counters
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Bytes of the largest datagram that fits the path once it is encrypted."""
+        largest = self._machine.max_datagram_size
+        added = self._largest_record - largest
+        return min(largest, self._connection.max_datagram_size - added)
+
+    def start(self) -> None:
+        """Begin the handshake."""
+        now = self._loop.time()
+        self._machine.start(now)
+        self._pump(now)
+
+    def send(self, data: Buffer) -> None:
+        """Encrypt one datagram and send it; raises what `DtlsMachine.send` raises."""
+        self._check(len(data))
+        now = self._loop.time()
+        self._machine.send(data, now)
+        self._pump(now)
+
+    def send_many(self, datagrams: Sequence[Buffer]) -> None:
+        """`send` for several, in order: they are encrypted together, and leave in as few system
+        calls as the kernel allows. Where one can not be sent, none is."""
+        if len(datagrams) == 1:
+            self.send(datagrams[0])
+            return
+        self._check(max(map(len, datagrams), default=0))
+        for buffer, size in self._machine.encrypt_many(datagrams, self._loop.time()):
+            try:
+                self._connection.send_segments(buffer, size)
+            except IcePunchError as error:
+                self._on_error(error)
+                break
+
+    def close(self) -> None:
+        """Tell the peer that this is the end."""
+        now = self._loop.time()
+        self._machine.close(now)
+        self._pump(now)
+
+    def stop(self) -> None:
+        """No timer runs any more."""
+        self._stopped = True
+        self._set_timer()
+
+    def _check(self, size: int) -> None:
+        if size > self.max_datagram_size:
+            raise DatagramTooLarge(size, self.max_datagram_size)
+
+    def _on_segments(self, buffer: memoryview, size: int) -> None:
+        now = self._loop.time()
+        if received := self._machine.decrypt_segments(buffer, len(buffer), size, now):
+            self._on_data(received)
+        self._pump(now)
+
+    def _on_timer(self) -> None:
+        self._timer = self._timer_at = None
+        now = self._loop.time()
+        self._machine.handle_timer(now)
+        self._pump(now)
+
+    def _pump(self, now: float) -> None:
+        for data in self._machine.datagrams_to_send(now):
+            try:
+                self._connection.send_record(data)
+            except IcePunchError as error:
+                self._on_error(error)
+                break
+        while (event := self._machine.next_event()) is not None:
+            if isinstance(event, DatagramReceived):
+                self._on_data([event.data])
+            else:
+                self._on_event(event)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due = None if self._stopped else self._machine.get_timer()
+        if due == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if due is None else self._loop.call_at(due, self._on_timer)
+        self._timer_at = due
