@@ -19,6 +19,7 @@ _HOME = {
     "GatheringOptions": "ice_punch.net.gatherer",
     "IceConnection": "ice_punch.connection",
     "IceServer": "ice_punch.net.ice_server",
+    "NetworkChanged": "ice_punch.net.monitor",
     "Path": "ice_punch.path",
     "PeerOptions": "ice_punch.peer",
     "Recording": "ice_punch.recording",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     )
     from ice_punch.net.gatherer import GatheringOptions
     from ice_punch.net.ice_server import IceServer
+    from ice_punch.net.monitor import NetworkChanged
     from ice_punch.net.recording_file import RecordingFiles
     from ice_punch.path import Path
     from ice_punch.peer import PeerOptions, connect, listen
@@ -118,6 +120,7 @@ __all__ = [
     "InvalidDescription",
     "InvalidLink",
     "InvalidRecording",
+    "NetworkChanged",
     "NoRoute",
     "Path",
     "PeerOptions",

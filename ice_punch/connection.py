@@ -46,6 +46,8 @@ from ice_punch.inbox import RECEIVE_QUEUE, Inbox
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.mdns import resolve_mdns
+from ice_punch.net.monitor import NetworkChanged
+from ice_punch.net.roaming import Roaming
 from ice_punch.path import Path, largest_datagram
 from ice_punch.report import Report
 from ice_punch.sdp import (
@@ -67,7 +69,7 @@ MAX_NAMES = 16
 EVENT_QUEUE = 1024
 """Events held for each iterator; past that the oldest go."""
 
-ConnectionEvent = StateChanged | LocalCandidateFound | SelectedPairChanged
+ConnectionEvent = StateChanged | LocalCandidateFound | SelectedPairChanged | NetworkChanged
 
 
 @dataclass(slots=True)
@@ -129,6 +131,7 @@ class IceConnection:
         self._driver = AgentDriver(
             self._agent, self._options, on_data=self._inbox.put, on_event=self._on_event
         )
+        self._roaming = Roaming(self._driver.gatherer, self._options, on_change=self._publish)
         self.timings = Timings()
         self._valid = self._loop.create_future()
         self._failure: IcePunchError | None = None
@@ -154,6 +157,8 @@ class IceConnection:
         if self._gathering is None and not self._closed:
             self._gathering_started = self._loop.time()
             self._gathering = asyncio.ensure_future(self._gather())
+            if self._options.follow_network:
+                self._roaming.start()
 
     async def _gather(self) -> None:
         try:
@@ -343,8 +348,8 @@ class IceConnection:
 
     @property
     def counters(self) -> Counter[str]:
-        """What was received and dropped, by reason."""
-        return self._agent.counters
+        """What was received and dropped, by reason, and what the network did."""
+        return self._agent.counters + self._driver.gatherer.counters
 
     @property
     def dropped_oldest(self) -> int:
@@ -366,8 +371,9 @@ class IceConnection:
         self._driver.gatherer.note_tcp(host)
 
     def events(self) -> AsyncIterator[ConnectionEvent]:
-        """State changes with their reasons, local candidates, and the selected pair, from this call
-        on until the connection closes. Who does not read loses the oldest."""
+        """State changes with their reasons, local candidates, the selected pair, and addresses of
+        this host that come and go, from this call on until the connection closes. Who does not
+        read loses the oldest."""
         queue: asyncio.Queue[ConnectionEvent | None] = asyncio.Queue()
         if self._closed:
             queue.put_nowait(None)
@@ -511,6 +517,7 @@ class IceConnection:
 
     def _end(self) -> list[asyncio.Task[None]]:
         """Fall silent now; the tasks that have yet to stop."""
+        self._roaming.close()
         self._driver.stop()
         if self._recording is not None:
             self._recording.end(self._driver.gatherer.reports)

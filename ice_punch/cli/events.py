@@ -21,8 +21,9 @@ Event = dict[str, Any]
 
 
 def observed(event: PeerEvent) -> Event:
-    """``signaling``, ``candidate``, ``state`` or ``selected``."""
+    """``signaling``, ``candidate``, ``state``, ``selected`` or ``network``."""
     from ice_punch.ice import LocalCandidateFound, SelectedPairChanged, StateChanged
+    from ice_punch.net.monitor import NetworkChanged
     from ice_punch.peer import RemoteCandidateFound
 
     match event:
@@ -35,6 +36,9 @@ def observed(event: PeerEvent) -> Event:
         case SelectedPairChanged(pair=pair):
             kind = "relayed" if pair.relayed else "direct"
             return {"event": "selected", "kind": kind, "pair": _pair(pair.report())}
+        case NetworkChanged(added=added, removed=removed):
+            came = [{"interface": a.interface, "ip": a.ip} for a in added]
+            return {"event": "network", "added": came, "removed": list(removed)}
         case _:
             return {"event": "signaling", "state": event.state, "detail": event.detail}
 
@@ -128,6 +132,9 @@ def as_text(event: Event) -> str:
         case "selected":
             pair = event["pair"]
             return f"selected: {event['kind']} {pair['local']} to {pair['remote']}"
+        case "network":
+            came = [f"{one['ip']} on {one['interface']} came" for one in event["added"]]
+            return f"network: {', '.join([*came, *(f'{ip} went' for ip in event['removed'])])}"
         case _:
             detail = f" ({event['detail']})" if event["detail"] else ""
             return f"signaling: {event['state']}{detail}"

@@ -1,47 +1,51 @@
-"""Gathering, RFC 8445 section 5.1.1: sockets, server-reflexive queries and relays, all at once."""
+"""Gathering, RFC 8445 section 5.1.1: sockets, server-reflexive queries and relays, all at once, and
+again on every address that comes later."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ice_punch.datagram import Address
 from ice_punch.errors import (
     AuthenticationRejected,
     GatheringFailed,
     IcePunchError,
+    InterfaceNotFound,
     PortRangeExhausted,
     RelayDenied,
-    ServerUnreachable,
 )
 from ice_punch.ice import Agent
 from ice_punch.ice.candidate import interleaved_local_preferences
-from ice_punch.net.dns import resolve
+from ice_punch.net.host_socket import HostSocket
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.interfaces import (
     InterfaceAddress,
     InterfaceFilter,
     default_filter,
+    is_running,
     local_addresses,
     only_interface,
+    present_addresses,
+    source_towards,
 )
-from ice_punch.net.udp import UdpSocket
+from ice_punch.net.monitor import NetworkChanged, Snapshot
+from ice_punch.net.relays import Path, Relays
+from ice_punch.net.servers import ServerAddresses
+from ice_punch.net.udp import DatagramHandler, SegmentsHandler
 from ice_punch.report import Report, ServerReport
 
 if TYPE_CHECKING:
-    from ice_punch.net.relay import Relay
+    from ice_punch.turn import Family
 
-RELAY_PREFERENCE = {"udp": 32767, "tcp": 16383, "tls": 8191}
-"""Local preferences: the nearer a relay's own transport is to datagrams, the better."""
+MAX_REPORTS = 256
+"""Past that nothing more is told: networks may come and go for days."""
 
-
-class Path(Protocol):
-    """What datagrams leave through: a socket of ours, or a relay."""
-
-    def send(self, data: bytes, destination: Address) -> object: ...
+__all__ = ["Gatherer", "GatheringOptions", "Path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class GatheringOptions:
     port_range: tuple[int, int] | None = None
     direct_only: bool = False
     relay_only: bool = False
+    follow_network: bool = True
+    """Gather on addresses that come later, and give up those that go."""
     timeout: float = 5.0
     """After so long gathering is declared over; a server that is still silent is reported so."""
 
@@ -65,11 +71,19 @@ class GatheringOptions:
         chosen = only_interface(self.interface) if self.interface else self.interface_filter
         return local_addresses(chosen, ipv4=self.ipv4, ipv6=self.ipv6)
 
-
-@dataclass(slots=True)
-class _Relays:
-    open: list[Relay] = field(default_factory=list)
-    errors: list[IcePunchError] = field(default_factory=list)
+    def snapshot(self) -> Snapshot:
+        """The local addresses as they are now."""
+        try:
+            usable = self.addresses()
+        except InterfaceNotFound:
+            usable = []  # it may come back
+        present = present_addresses()
+        running = {name for name in {a.interface for a in present} if is_running(name)}
+        return Snapshot(
+            usable=tuple(usable),
+            present=frozenset(a.ip for a in present),
+            running=frozenset(a.ip for a in present if a.interface in running),
+        )
 
 
 class Gatherer:
@@ -80,25 +94,45 @@ class Gatherer:
         agent: Agent,
         options: GatheringOptions,
         *,
-        on_datagram: Callable[[bytes, Address, Address], None],
+        on_datagram: DatagramHandler,
         on_icmp_error: Callable[[Address, Address], None],
         on_change: Callable[[], None],
+        on_segments: SegmentsHandler | None = None,
     ) -> None:
+        """``on_change`` is called after the agent was told something. ``on_segments`` is for the
+        sockets of host candidates, as of ``UdpSocket``."""
         self.paths: dict[Address, Path] = {}
         """By base."""
         self.reports: list[ServerReport] = []
         """What came of names and relays; the agent reports its own queries."""
+        self.counters: Counter[str] = Counter()
+        self.servers = ServerAddresses(options)
+        """The servers' addresses, and what stands for IPv4 addresses behind NAT64."""
+        self.on_vanished: Callable[[], None] | None = None
+        """Told that an address seems to be gone: a send from it failed."""
         self._nothing_gathered = ""
         self._tcp_hosts: set[str] = set()
         self._agent = agent
         self._options = options
         self._on_datagram = on_datagram
+        self._on_segments = on_segments
         self._on_icmp_error = on_icmp_error
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._sockets: list[UdpSocket] = []
-        self._relays = _Relays()
-        self._under_way: list[IceServer] = []
+        self._sockets: dict[str, HostSocket] = {}
+        """By IP address."""
+        self._relays = Relays(
+            agent,
+            self.paths,
+            on_datagram=on_datagram,
+            on_icmp_error=on_icmp_error,
+            on_forget=self._forget,
+            on_change=on_change,
+            report=self._report,
+        )
+        self._rounds: list[list[IceServer]] = []
+        """The servers that are under way, of every round of gathering."""
+        self._later: set[asyncio.Task[None]] = set()
         self._queries_over = asyncio.Event()
         self._closed = False
 
@@ -109,9 +143,28 @@ class Gatherer:
         RelayDenied when no candidate of any kind came of it.
         """
         addresses = self._options.addresses()
+        self.servers.here(addresses)
+        sockets: list[HostSocket] = []
         if not self._options.relay_only:
-            self._open_sockets(addresses)
-        tasks = [asyncio.ensure_future(self._use(server)) for server in self._options.ice_servers]
+            sockets = self._open_sockets(addresses, addresses)
+        await self._gather(self._options.ice_servers, sockets, self._relay_sources(addresses))
+        if not self._agent.local_candidates:
+            raise self._nothing(addresses)
+
+    async def _gather(
+        self,
+        servers: Iterable[IceServer],
+        sockets: Sequence[HostSocket],
+        sources: Mapping[bool, str],
+    ) -> None:
+        """Ask every server from these sockets, and for one relay, from one of the ``sources`` (by
+        whether they are IPv6) if there are any."""
+        under_way: list[IceServer] = []
+        self._rounds.append(under_way)
+        tasks = [
+            asyncio.ensure_future(self._use(server, sockets, sources, under_way))
+            for server in servers
+        ]
         try:
             async with asyncio.timeout(self._options.timeout):
                 await asyncio.gather(*tasks)
@@ -119,18 +172,78 @@ class Gatherer:
                     self._queries_over.clear()
                     await self._queries_over.wait()
         except TimeoutError:
-            self._report_late()
+            self._report_late(under_way)
         finally:
+            self._rounds.remove(under_way)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if not self._agent.local_candidates:
-            raise self._nothing(addresses)
 
-    def _report_late(self) -> None:
+    # -- addresses that come and go -----------------------------------------------------------
+
+    def addresses_in_use(self) -> list[str]:
+        """Those of host candidates, and those that relays are reached from."""
+        return [*self._sockets, *(relay.local_ip for relay in self._relays.open)]
+
+    def change(self, change: NetworkChanged) -> None:
+        """Forget what went, gather on what came: with the same servers and the same rules. New
+        candidates are told by the agent as all are (RFC 8838 section 10)."""
+        if self._closed:
+            return
+        lost = self._drop(change.removed)
+        addresses = self._options.snapshot().usable if change.added or lost else ()
+        self.servers.here(addresses)
+        sockets: list[HostSocket] = []
+        if change.added and not self._options.relay_only:
+            with contextlib.suppress(PortRangeExhausted):
+                sockets = self._open_sockets(change.added, addresses, new=True)
+        self._on_change()
+        if change.added:
+            self._gather_later(self._options.ice_servers, sockets, _by_family(change.added))
+        elif lost and addresses:
+            # Relays were reached from what is gone; another address may reach them as well.
+            self._gather_later(lost, [], {})
+
+    def _gather_later(
+        self,
+        servers: Iterable[IceServer],
+        sockets: Sequence[HostSocket],
+        sources: Mapping[bool, str],
+    ) -> None:
+        task = asyncio.ensure_future(self._gather(servers, sockets, sources))
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    def _drop(self, ips: Iterable[str]) -> list[IceServer]:
+        """The servers whose relays went with the addresses. The agent is told before any socket is
+        closed."""
+        gone = set(ips)
+        lost = self._relays.drop(gone)
+        for ip in gone & self._sockets.keys():
+            socket = self._sockets.pop(ip)
+            self._forget(socket.local)
+            socket.close()
+            self.counters["addresses_gone"] += 1
+        return lost
+
+    def _forget(self, base: Address) -> None:
+        """Pairs with this base end, and consent on them; another valid pair takes over."""
+        remove = getattr(self._agent, "remove_local_candidate", None)
+        if remove is not None:
+            remove(base, self._loop.time())
+        self.paths.pop(base, None)
+
+    def _vanished(self) -> None:
+        self.counters["sends_from_gone_address"] += 1
+        if self.on_vanished is not None:
+            self.on_vanished()
+
+    # -- what came of it ----------------------------------------------------------------------
+
+    def _report_late(self, under_way: Iterable[IceServer]) -> None:
         """Name the servers whose name or relay was still awaited at the end."""
         told = {report.uri for report in self.reports}
-        for server in self._under_way:
+        for server in under_way:
             within = f"within {self._options.timeout:g} s"
             if server.uri in told:
                 continue
@@ -141,7 +254,8 @@ class Gatherer:
                 self._report(server, "unresolved", why, "address")
 
     def _report(self, server: IceServer, outcome: str, detail: str, purpose: str) -> None:
-        self.reports.append(ServerReport(server.uri, outcome, detail, purpose))
+        if len(self.reports) < MAX_REPORTS:
+            self.reports.append(ServerReport(server.uri, outcome, detail, purpose))
 
     def note_tcp(self, host: str) -> None:
         """A host answered over TCP: if it does not over UDP, that tells something."""
@@ -150,13 +264,10 @@ class Gatherer:
     def _pending(self, report: Report) -> list[ServerReport]:
         """Of the servers that are under way, what is neither told nor asked by the agent."""
         told = {(server.uri, server.purpose) for server in (*report.servers, *self.reports)}
+        under_way = [server for servers in self._rounds for server in servers]
         wanted = [
-            *(
-                (s, "relay")
-                for s in self._under_way
-                if s.is_relay and not self._options.direct_only
-            ),
-            *((s, "address") for s in self._under_way if not s.is_relay),
+            *((s, "relay") for s in under_way if s.is_relay and not self._options.direct_only),
+            *((s, "address") for s in under_way if not s.is_relay),
         ]
         return [
             ServerReport(server.uri, "pending", "", purpose)
@@ -193,149 +304,190 @@ class Gatherer:
                 return type(error).explained(report)
         return GatheringFailed.explained(report)
 
-    def _open_sockets(self, addresses: list[InterfaceAddress]) -> None:
-        preferences = interleaved_local_preferences(a.ip for a in addresses)
+    # -- host candidates ----------------------------------------------------------------------
+
+    def _open_sockets(
+        self,
+        addresses: Iterable[InterfaceAddress],
+        ranked: Iterable[InterfaceAddress],
+        *,
+        new: bool = False,
+    ) -> list[HostSocket]:
+        """A socket on each address that has none; ``ranked`` are all there are, most preferred
+        first. Raises PortRangeExhausted where that is why there is none."""
+        preferences = interleaved_local_preferences(a.ip for a in ranked)
+        opened: list[HostSocket] = []
         exhausted: PortRangeExhausted | None = None
         for address in addresses:
+            if address.ip in self._sockets:
+                continue
             try:
-                socket = UdpSocket.open(
-                    address.ip,
-                    self._on_datagram,
-                    on_error=None,
+                socket = HostSocket(
+                    address,
+                    on_datagram=self._on_datagram,
+                    on_icmp_error=self._on_icmp_error,
+                    on_vanished=self._vanished,
+                    on_segments=self._on_segments,
                     port_range=self._options.port_range,
-                    loop=self._loop,
+                    new=new,
                 )
             except PortRangeExhausted as error:
                 exhausted = error
                 continue
-            except OSError:
+            except (OSError, InterfaceNotFound):
                 continue  # an address that went away between being listed and being bound
-            base = socket.local
-            socket.on_error = lambda destination, _error, base=base: (
-                self._on_icmp_error(base, destination) if destination is not None else None
-            )
-            self._sockets.append(socket)
-            self.paths[base] = socket
+            opened.append(socket)
+            self._sockets[socket.ip] = socket
+            self.paths[socket.local] = socket.socket
             self._agent.add_host_candidate(
-                base, self._loop.time(), local_preference=preferences[address.ip]
+                socket.local,
+                self._loop.time(),
+                local_preference=preferences.get(address.ip, 0),
             )
-        if not self._sockets and exhausted is not None:
+        if not opened and exhausted is not None:
             raise exhausted
         self._on_change()
+        return opened
 
-    async def _use(self, server: IceServer) -> None:
+    # -- servers ------------------------------------------------------------------------------
+
+    async def _use(
+        self,
+        server: IceServer,
+        sockets: Sequence[HostSocket],
+        sources: Mapping[bool, str],
+        under_way: list[IceServer],
+    ) -> None:
         relays = server.is_relay and not self._options.direct_only
         asks = server.transport == "udp" and server.scheme in ("stun", "turn")
-        work = []
-        if relays:
-            work.append(self._open_relay(server))
         if not relays and not asks and server.scheme in ("stun", "stuns"):
             why = f"what {server.uri} sees of TCP or TLS tells nothing of UDP"
             self._report(server, "unresolved", why, "address")
-        if asks and not self._options.relay_only:
-            work.append(self._ask(server))
-        self._under_way.append(server)
-        await asyncio.gather(*work)
-        self._under_way.remove(server)
-
-    async def _ask(self, server: IceServer) -> None:
-        """A Binding request from every base of the server's family."""
-        try:
-            addresses = await resolve(
-                server.host, server.port, ipv4=self._options.ipv4, ipv6=self._options.ipv6
-            )
-        except IcePunchError as error:
-            self._report(server, "unresolved", str(error), "address")
+        asks = asks and not self._options.relay_only
+        if not relays and not asks:
             return
-        for version in (4, 6):
-            address = next((a for a in addresses if (":" in a[0]) == (version == 6)), None)
-            if address is None:
+        under_way.append(server)
+        await self._ask(server, sockets if asks else (), sources, relays=relays)
+        under_way.remove(server)  # what is cancelled stays, to be told
+
+    async def _ask(
+        self,
+        server: IceServer,
+        sockets: Sequence[HostSocket],
+        sources: Mapping[bool, str],
+        *,
+        relays: bool,
+    ) -> None:
+        """A Binding request from every base of the server's family, and a relay. What an Allocate
+        request tells of its base need not be asked once more (RFC 8445 section 5.1.1.2)."""
+        try:
+            addresses = await self.servers.resolve(server)
+        except IcePunchError as error:
+            if relays:
+                self._relays.failed(server, "unresolved", error)
+            if sockets:
+                self._report(server, "unresolved", str(error), "address")
+            return
+        towards, local_ip = _reachable(addresses, sources)
+        told: HostSocket | None = None
+        if relays and towards and server.transport == "udp":
+            told = self._host_towards(towards[0], local_ip)
+            told = told if told in sockets else None
+        self._query(server, addresses, [socket for socket in sockets if socket is not told])
+        if not relays:
+            return
+        relay = await self._relays.add(
+            server,
+            towards,
+            lambda at: self._host_towards(at, local_ip),
+            local_ip=local_ip,
+            port_range=self._options.port_range,
+            family=self._relay_family(),
+            tells_mapped=not self._options.relay_only,
+            timeout=self._options.timeout,
+        )
+        if relay is not None and server.transport == "tcp":
+            self.note_tcp(server.host)
+        if told is not None and not (relay is not None and relay.tells(told.local)):
+            # Section 5.1.1.2: without a relay to be had, a Binding request tells the address.
+            self._query(server, addresses, [told])
+        if relay is not None and self._relay_family() == "dual" and relay.may_give_ipv6:
+            await self._relays.add_ipv6(
+                relay,
+                port_range=self._options.port_range,
+                tells_mapped=not self._options.relay_only,
+                timeout=self._options.timeout,
+            )
+
+    def _query(
+        self, server: IceServer, addresses: Sequence[Address], sockets: Sequence[HostSocket]
+    ) -> None:
+        for ipv6 in (False, True):
+            address = next((a for a in addresses if (":" in a[0]) is ipv6), None)
+            if address is None or self._closed:
                 continue
-            for socket in self._sockets:
-                if (":" in socket.local[0]) == (version == 6) and not self._closed:
+            for socket in sockets:
+                if (":" in socket.ip) is ipv6 and self._sockets.get(socket.ip) is socket:
                     with contextlib.suppress(ValueError):  # more servers than an agent may ask
                         self._agent.query_server(
                             server.uri, address, socket.local, self._loop.time()
                         )
         self._on_change()
 
-    async def _open_relay(self, server: IceServer) -> None:
-        """RFC 8445 section 14: a relay request takes its slot of Ta like every other."""
-        from ice_punch.net.relay import Relay  # for those who have a TURN server only
+    def _host_towards(self, server: Address, local_ip: str | None) -> HostSocket | None:
+        """The host candidate that a TURN server is asked from; None for a socket of its own."""
+        if self._options.relay_only:
+            return None
+        ip = source_towards(server) if local_ip is None else local_ip
+        if ip is None or (":" in ip) != (":" in server[0]):
+            return None
+        return self._sockets.get(ip)
 
-        slot = self._agent.pacer.reserve(self._loop.time())
-        await asyncio.sleep(max(0.0, slot - self._loop.time()))
-        try:
-            relay = await Relay.open(
-                server,
-                on_datagram=self._on_datagram,
-                on_closed=lambda why: self._report(server, "unreachable", why, "relay"),
-                local_ip=self._relay_source(),
-                port_range=self._options.port_range,
-                ipv4=self._options.ipv4,
-                ipv6=self._options.ipv6,
-                timeout=self._options.timeout,
-            )
-        except AuthenticationRejected as error:
-            self._relay_failed(server, "rejected", error)
-            return
-        except RelayDenied as error:
-            self._relay_failed(server, "denied", error)
-            return
-        except IcePunchError as error:
-            outcome = error.outcome if isinstance(error, ServerUnreachable) else "unreachable"
-            self._relay_failed(server, outcome, error)
-            return
-        if self._closed:
-            await relay.close()
-            return
-        self._relays.open.append(relay)
-        base = relay.relayed_address
-        relay.on_error = lambda peer, _error: (
-            self._on_icmp_error(base, peer) if peer is not None else None
-        )
-        self.paths[base] = relay
-        self._report(server, "ok", "", "relay")
-        if server.transport == "tcp":
-            self.note_tcp(server.host)
-        transport = "tls" if server.scheme == "turns" else server.transport
-        self._agent.add_relayed_candidate(
-            relay.relayed_address,
-            self._loop.time(),
-            server=server.uri,
-            mapped=None if self._options.relay_only else relay.mapped_address,
-            local_preference=RELAY_PREFERENCE[transport],
-        )
-        self._permit_remote_candidates(relay)
-        self._on_change()
+    def _relay_family(self) -> Family:
+        if self._options.ipv4 and self._options.ipv6:
+            return "dual"
+        return 4 if self._options.ipv4 else 6
+
+    def _relay_sources(self, addresses: Sequence[InterfaceAddress]) -> dict[bool, str]:
+        """The addresses towards TURN servers, where the user named an interface."""
+        return {} if self._options.interface is None else _by_family(addresses)
 
     def permit_remote_candidates(self) -> None:
-        """Have our relays take what comes from the peer's candidates, as soon as they are known:
-        its first check then arrives, and need not be repeated (RFC 8656 section 9)."""
-        for relay in self._relays.open:
-            self._permit_remote_candidates(relay)
+        """Have our relays take what comes from the peer's candidates, as soon as they are known."""
+        self._relays.permit_remote_candidates()
 
-    def _permit_remote_candidates(self, relay: Relay) -> None:
-        for candidate in self._agent.remote_candidates:
-            relay.permit(candidate.address)
-
-    def _relay_source(self) -> str | None:
-        """The address towards TURN servers, where the user named an interface."""
-        if self._options.interface is None:
-            return None
-        own = [address.ip for address in self._options.addresses()]
-        return next((ip for ip in own if ":" not in ip), own[0] if own else None)
-
-    def _relay_failed(self, server: IceServer, outcome: str, error: IcePunchError) -> None:
-        self._relays.errors.append(error)
-        self._report(server, outcome, str(error), "relay")
+    def hide_from_relays(self, ip: str) -> None:
+        """An address of the peer's that no server may learn (mDNS draft section 3.3.2)."""
+        self._relays.hide(ip)
 
     async def close(self) -> None:
-        """Close every socket and give every allocation back, within a second."""
+        """Give every allocation back and close every socket, within a second."""
         self._closed = True
         self.paths.clear()
-        for socket in self._sockets:
+        for task in self._later:
+            task.cancel()
+        self.servers.close()
+        await self._relays.close()
+        for socket in self._sockets.values():
             socket.close()
-        await asyncio.gather(
-            *(relay.close() for relay in self._relays.open), return_exceptions=True
-        )
+
+
+def _by_family(addresses: Iterable[InterfaceAddress]) -> dict[bool, str]:
+    """The first address of each family, by whether it is IPv6."""
+    found: dict[bool, str] = {}
+    for address in addresses:
+        found.setdefault(":" in address.ip, address.ip)
+    return found
+
+
+def _reachable(
+    addresses: Sequence[Address], sources: Mapping[bool, str]
+) -> tuple[Sequence[Address], str | None]:
+    """The server's addresses to try, and the one to try from; any without ``sources``."""
+    if not sources:
+        return addresses, None
+    for ipv6, source in sorted(sources.items()):
+        towards = [a for a in addresses if (":" in a[0]) is ipv6]
+        if towards:
+            return towards, source
+    return [], None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,12 +19,14 @@ from ice_punch.errors import (
 )
 from ice_punch.net import turn_path
 from ice_punch.net.dns import resolve
+from ice_punch.net.host_socket import HostSocket
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.turn_session import Elsewhere, NoAllocation, TurnSession, TurnTarget
 from ice_punch.net.udp import DatagramHandler, ErrorHandler
 from ice_punch.turn import (
     Allocated,
     AllocationLost,
+    Family,
     PeerRefused,
     PeerUnreachable,
     TurnClientStats,
@@ -37,6 +39,10 @@ ATTEMPT_DELAY = 0.25
 MAX_LOCAL_ADDRESSES = 3
 """Sockets tried where the server says that ours has an allocation (RFC 8656 section 7.4)."""
 
+_INSTEAD: dict[Family, Family | None] = {"dual": 4, 4: 6, 6: None}
+"""What may be had of a server that answers 440: a request for something else is no repetition (RFC
+8656 section 7.4)."""
+
 _HARD_ICMP = frozenset(((4, 3, 2), (4, 3, 3), (6, 1, 4)))
 """IP version, type and code: protocol or port unreachable (RFC 1122 section 3.2.2.1, RFC 4443)."""
 
@@ -48,19 +54,36 @@ class Relay:
     broke or the server would not renew it. A ``close`` of ours is not told.
     """
 
-    def __init__(self, server: IceServer, session: TurnSession, allocated: Allocated) -> None:
+    def __init__(
+        self, server: IceServer, session: TurnSession, allocated: Allocated, asked: Family
+    ) -> None:
         """``Relay.open`` makes one."""
         self.server = server
+        self.relayed_addresses = allocated.relayed
+        """One, or one of each family."""
         self.relayed_address = allocated.relayed[0]
+        self.may_give_ipv6 = (
+            asked == "dual" and len(allocated.relayed) == 1 and not allocated.refused
+        )
+        """Both families were asked for, one came, and the server did not say that there is no
+        other. Those from before RFC 8656 give it in an allocation of its own."""
         self.mapped_address = allocated.mapped
         """Our address as the server sees it, from the Allocate response (RFC 8656 section 7.3);
-        a server-reflexive candidate if the server was reached over UDP."""
+        a server-reflexive candidate if it was asked from a host candidate's socket."""
+        self.base = session.local if session.shared else None
+        """The host candidate from whose socket the server was asked; None for a socket of the
+        relay's own."""
+        self.local_ip = session.local[0]
+        """Where we are, towards the server."""
+        self.server_address = session.server
         self.on_closed: Callable[[str], None] | None = None
         self.on_error: ErrorHandler | None = None
         """Told of peers that the server refuses to relay to, or that ICMP says are not there."""
+        self._relayed_ips = [ip for ip, _ in allocated.relayed]
         self._session = session
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._hidden: set[str] = set()
         session.on_event = self._on_event
 
     @classmethod
@@ -78,13 +101,19 @@ class Relay:
         timeout: float = DEFAULT_TIMEOUT,
         ssl_context: ssl.SSLContext | None = None,
         cafile: str | None = None,
+        family: Family = 4,
+        addresses: Sequence[Address] = (),
+        host_towards: Callable[[Address], HostSocket | None] = lambda server: None,
     ) -> Relay:
         """Ask a ``turn`` or ``turns`` server for an allocation, within ``timeout`` seconds.
 
         ``on_datagram`` gets what peers send: data, the peer, the relayed address. ``local_ip`` and
         ``port_range`` bind the socket towards the server; ``ipv4`` and ``ipv6`` tell which of its
-        addresses to use. A ``turns`` server's certificate has to be valid for its name: by the
-        system's authorities, those of ``cafile`` (PEM), or ``ssl_context``.
+        addresses to use, and ``addresses`` what its name was resolved to already. Over UDP the
+        socket of ``host_towards(server)`` is used where it gives one. ``family`` is that of the
+        relayed address, ``dual`` one of each, or one of them where the server can no more. A
+        ``turns`` server's certificate has to be valid for its name: by the system's authorities,
+        those of ``cafile`` (PEM), or ``ssl_context``.
 
         Raises AuthenticationRejected, RelayDenied, ServerUnreachable, and InvalidConfiguration for
         a ``stun`` server or a bad range; PortRangeExhausted, InterfaceNotFound.
@@ -94,7 +123,7 @@ class Relay:
         tls = (ssl_context or _tls_context(cafile)) if server.is_tls else None
         try:
             async with asyncio.timeout(timeout):
-                addresses = await resolve(
+                addresses = addresses or await resolve(
                     server.host,
                     server.port,
                     ipv4=ipv4 and (local_ip is None or ":" not in local_ip),
@@ -111,6 +140,8 @@ class Relay:
                         local_ip,
                         port_range,
                         tls,
+                        family,
+                        host_towards(address),
                     )
                     for address in addresses
                 ]
@@ -132,16 +163,22 @@ class Relay:
         """At one address, or where the server there sends us."""
         tried: dict[Address, float] = {}
         mismatches = 0
+        wanted = target.family
         while True:
             try:
                 session, allocated = await TurnSession.open(target, on_datagram, tried)
-                return cls(server, session, allocated)
+                return cls(server, session, allocated, target.family)
             except Elsewhere as there:
                 # The client refuses to go in circles (RFC 8489 section 10).
                 target = replace(target, address=there.server, name=there.domain or target.name)
                 tried = there.tried
             except NoAllocation as failed:
+                instead = _INSTEAD[target.family]
+                if failed.code == 440 and wanted == "dual" and instead is not None:
+                    target = replace(target, family=instead)
+                    continue
                 mismatches += failed.code == 437
+                target = replace(target, host=None)
                 if failed.code != 437 or mismatches == MAX_LOCAL_ADDRESSES:
                     raise _refused(server, failed.code, failed.reason) from None
             except IcePunchError:
@@ -165,7 +202,7 @@ class Relay:
         False: it was dropped. While the peer's permission is asked for, the newest datagrams are
         kept. ``destination`` has an IP address, not a name.
         """
-        if self._closed:
+        if self._closed or destination[0] in self._hidden:
             return False
         taken = self._session.send(data, destination)
         if not taken and (refusal := self._session.refusal(destination)) is not None:
@@ -174,9 +211,11 @@ class Relay:
 
     def permit(self, peer: Address) -> None:
         """Have the server take what comes from this peer's IP address before anything is sent
-        there: what the peer sends first then arrives. Of another family than the relayed address
+        there: what the peer sends first then arrives. Of another family than the relayed addresses
         it is left out."""
-        if not self._closed and (":" in peer[0]) == (":" in self.relayed_address[0]):
+        if self._closed or peer[0] in self._hidden:
+            return
+        if any((":" in peer[0]) == (":" in ip) for ip in self._relayed_ips):
             self._session.permit(peer)
 
     async def close(self) -> None:
@@ -185,6 +224,21 @@ class Relay:
         if not self._closed:
             self._closed = True
             await self._session.close()
+
+    def tells(self, base: Address) -> bool:
+        """Whether ``mapped_address`` is that of this host candidate."""
+        return self.base == base and self.mapped_address is not None
+
+    def hide(self, ips: set[str]) -> None:
+        """Tell the server nothing of peers at these addresses; what is added later counts too."""
+        self._hidden = ips
+
+    def drop(self) -> None:
+        """Our address is gone, and with it every way to give the allocation back. Not told to
+        ``on_closed``."""
+        if not self._closed:
+            self._closed = True
+            self._session.disconnect()
 
     @property
     def closed(self) -> bool:

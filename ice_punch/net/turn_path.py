@@ -1,4 +1,5 @@
-"""The way between us and a TURN server: a UDP socket, or a connection over TCP or TLS."""
+"""The way between us and a TURN server: a UDP socket, of its own or a host candidate's, or a
+connection over TCP or TLS."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from typing import Protocol, cast
 
 from ice_punch.datagram import Address
 from ice_punch.net import udp
+from ice_punch.net.host_socket import HostSocket
+from ice_punch.net.interfaces import source_towards
 from ice_punch.turn import StreamFraming
 
 MAX_WRITE_BUFFER = 256 * 1024
@@ -71,6 +74,56 @@ class UdpPath:
             self._on_loss(why(error))
 
 
+class SharedPath:
+    """The socket of a host candidate: what the server says of our address then holds for the
+    candidate (RFC 8445 section 5.1.1.2)."""
+
+    def __init__(
+        self,
+        server: Address,
+        host: HostSocket,
+        on_message: MessageHandler,
+        on_loss: LossHandler,
+    ) -> None:
+        """``host`` must not have the server attached yet."""
+        self.local = host.local
+        self._host = host
+        self._on_message = on_message
+        self._on_loss = on_loss
+        self._servers: list[Address] = []
+        self._closed = False
+        self._attach(server)
+
+    congested = False
+    """The socket has a queue of its own."""
+
+    def send(self, message: bytes, server: Address) -> None:
+        if self._closed:
+            return
+        if server not in self._servers and not self._attach(server):
+            why = "it sends us to a server that is asked already"
+            asyncio.get_running_loop().call_soon(self._lost, why)
+            return
+        self._host.send(message, server)
+
+    def abort(self) -> None:
+        self._closed = True
+        for server in self._servers:
+            self._host.detach(server)
+        self._servers.clear()
+
+    def _attach(self, server: Address) -> bool:
+        """Also where the server sends us on to (RFC 8489 section 10)."""
+        taken = self._host.attach(server, self._on_message, lambda error: self._lost(why(error)))
+        if taken:
+            self._servers.append(server)
+        return taken
+
+    def _lost(self, reason: str) -> None:
+        if not self._closed:
+            self._on_loss(reason)
+
+
 class StreamPath(asyncio.Protocol):
     """``connect`` makes one."""
 
@@ -126,12 +179,18 @@ async def connect(
     server_name: str,
     on_message: MessageHandler,
     on_loss: LossHandler,
+    host: HostSocket | None = None,
 ) -> TurnPath:
-    """A way to ``server``. ``server_name`` is whose certificate it has to have over TLS.
+    """A way to ``server``. ``server_name`` is whose certificate it has to have over TLS. Over UDP
+    the socket of ``host`` is used, unless another allocation of this server has it.
 
     Raises OSError (``ssl.SSLError`` is one), PortRangeExhausted or InterfaceNotFound.
     """
-    here = local_ip or ("::" if ":" in server[0] else "0.0.0.0")  # noqa: S104
+    if transport == "udp" and host is not None and not host.asks(server):
+        return SharedPath(server, host, on_message, on_loss)
+    # A socket of one address, so that we know when it is gone.
+    anywhere = "::" if ":" in server[0] else "0.0.0.0"  # noqa: S104
+    here = local_ip or source_towards(server) or anywhere
     if transport == "udp":
         return UdpPath(server, here, port_range, on_message, on_loss)
     loop = asyncio.get_running_loop()

@@ -12,10 +12,12 @@ from typing import Literal
 
 from ice_punch.datagram import Address
 from ice_punch.net import turn_path
+from ice_punch.net.host_socket import HostSocket
 from ice_punch.net.udp import DatagramHandler
 from ice_punch.turn import (
     Allocated,
     AllocationFailed,
+    Family,
     Redirected,
     RelayedData,
     TurnClient,
@@ -40,6 +42,10 @@ class TurnTarget:
     local_ip: str | None = None
     port_range: tuple[int, int] | None = None
     tls: ssl.SSLContext | None = None
+    family: Family = 4
+    """Of the relayed address, or ``dual`` for one of each."""
+    host: HostSocket | None = None
+    """Whose socket to use over UDP."""
 
 
 class NoAllocation(Exception):
@@ -97,6 +103,7 @@ class TurnSession:
             server_name=target.name,
             on_message=early.on_message,
             on_loss=early.on_loss,
+            host=target.host,
         )
         try:
             client = TurnClient(
@@ -107,6 +114,7 @@ class TurnSession:
                 random.SystemRandom(),
                 asyncio.get_running_loop().time(),
                 transport=target.transport,
+                family=target.family,
                 tried=tried,
             )
         except BaseException:
@@ -123,6 +131,21 @@ class TurnSession:
             raise
 
     # -- using it -----------------------------------------------------------------------------
+
+    @property
+    def local(self) -> Address:
+        """Ours, towards the server."""
+        return self._path.local
+
+    @property
+    def shared(self) -> bool:
+        """Whether that is a host candidate's."""
+        return isinstance(self._path, turn_path.SharedPath)
+
+    @property
+    def server(self) -> Address:
+        """Where the allocation is."""
+        return self._client.server
 
     @property
     def stats(self) -> TurnClientStats:

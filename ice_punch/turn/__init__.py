@@ -7,7 +7,7 @@ from ice_punch.turn.allocations import (
     ServerEvent,
 )
 from ice_punch.turn.authentication import FiveTuple
-from ice_punch.turn.client import TurnClient, TurnState
+from ice_punch.turn.client import Family, TurnClient, TurnState
 from ice_punch.turn.events import (
     Allocated,
     AllocationFailed,
@@ -31,6 +31,7 @@ __all__ = [
     "AllocationFailed",
     "AllocationLost",
     "AllocationOpened",
+    "Family",
     "FiveTuple",
     "PasswordSource",
     "PeerFilter",

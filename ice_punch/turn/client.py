@@ -10,6 +10,7 @@ from typing import Final, Literal
 from ice_punch.datagram import Address, RandomSource, Transmit
 from ice_punch.stun import (
     ADDITIONAL_ADDRESS_FAMILY,
+    ADDRESS_ERROR_CODE,
     ALTERNATE_DOMAIN,
     ALTERNATE_SERVER,
     LIFETIME,
@@ -290,7 +291,8 @@ class TurnClient:
             self.state = TurnState.ALLOCATED
             self._keep_for(lifetime, asked_at)
             self._relaying.start(relayed)
-            self._emit(Allocated(relayed, outcome.get(XOR_MAPPED_ADDRESS), lifetime))
+            mapped = outcome.get(XOR_MAPPED_ADDRESS)
+            self._emit(Allocated(relayed, mapped, lifetime, _refused(outcome)))
 
     def _refuse_answer(self, what: str, now: float) -> None:
         """RFC 8656 section 7.3: what we can not use is given back."""
@@ -386,3 +388,10 @@ class TurnClient:
 
     def _emit(self, event: TurnEvent) -> None:
         self._events.append(event)
+
+
+def _refused(response: Message) -> tuple[int, ...]:
+    try:
+        return tuple(error.family for error in response.get_all(ADDRESS_ERROR_CODE))
+    except StunParseError:
+        return ()

@@ -17,6 +17,9 @@ class Allocated:
     """Ours as the server sees it; None from a server that does not say."""
     lifetime: float
     """Seconds that the server granted."""
+    refused: tuple[int, ...] = ()
+    """The families, as in RFC 8656 section 18.6, that the server says it will not give (section
+    7.3); of one that it is silent about it may not know that one can ask for two."""
 
 
 @dataclass(frozen=True, slots=True)
