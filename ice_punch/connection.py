@@ -45,8 +45,8 @@ from ice_punch.ice import (
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
-from ice_punch.net.mdns import resolve_mdns
 from ice_punch.net.monitor import NetworkChanged
+from ice_punch.net.remote_candidates import RemoteCandidates
 from ice_punch.net.roaming import Roaming
 from ice_punch.path import Path, largest_datagram
 from ice_punch.report import Report
@@ -64,8 +64,6 @@ if TYPE_CHECKING:
 
 DIRECT_ONLY_GIVE_UP = 8.0
 """Seconds. Without relays, what was silent for so long does not begin to answer."""
-MAX_NAMES = 16
-"""mDNS names of the peer's that are resolved."""
 EVENT_QUEUE = 1024
 """Events held for each iterator; past that the oldest go."""
 
@@ -142,9 +140,12 @@ class IceConnection:
         self._gathering_over = False
         self._remote: Description | None = None
         self._remote_since: float | None = None
-        self._remote_names: set[Candidate] = set()
-        self._resolving: set[asyncio.Task[None]] = set()
-        self._remote_ended = False
+        self._remote_candidates = RemoteCandidates(
+            self._driver.gatherer,
+            relay_only=options.relay_only,
+            on_candidate=self._add_resolved,
+            on_end=self._end_of_remote_candidates,
+        )
         self._subscribers: weakref.WeakSet[asyncio.Queue[ConnectionEvent | None]]
         self._subscribers = weakref.WeakSet()  # an iterator that is dropped takes its queue along
         self._closed = False
@@ -274,43 +275,18 @@ class IceConnection:
             if candidate is None:
                 return
         if candidate is None:
-            self._remote_ended = True
-            if not self._resolving:
-                self._agent.end_of_remote_candidates(self._loop.time())
-        elif candidate.is_mdns:
-            # draft-ietf-mmusic-mdns-ice-candidates section 3.2: relay-only ignores names of a LAN.
-            if not self._options.relay_only:
-                self._resolve_later(candidate)
+            self._remote_candidates.end()
         else:
-            self._add_resolved(candidate)
-        self._driver.pump()
+            self._remote_candidates.add(candidate)
 
     def _add_resolved(self, candidate: Candidate) -> None:
         self._agent.add_remote_candidate(candidate, self._loop.time())
         self._driver.gatherer.permit_remote_candidates()
+        self._driver.pump()
 
-    def _resolve_later(self, candidate: Candidate) -> None:
-        # RFC 8840 section 4.4: a fragment repeats what was said before; a name is asked for once.
-        if candidate in self._remote_names or len(self._remote_names) >= MAX_NAMES:
-            return
-        if self._remote_ended or self._closed:
-            return
-        self._remote_names.add(candidate)
-        task = asyncio.ensure_future(self._resolve(candidate))
-        self._resolving.add(task)
-        task.add_done_callback(self._resolved)
-
-    async def _resolve(self, candidate: Candidate) -> None:
-        ip = await resolve_mdns(candidate.host)
-        if ip is not None and not self._closed:
-            self._add_resolved(candidate.with_host(ip))
-            self._driver.pump()
-
-    def _resolved(self, task: asyncio.Task[None]) -> None:
-        self._resolving.discard(task)
-        if self._remote_ended and not self._resolving and not self._closed:
-            self._agent.end_of_remote_candidates(self._loop.time())
-            self._driver.pump()
+    def _end_of_remote_candidates(self) -> None:
+        self._agent.end_of_remote_candidates(self._loop.time())
+        self._driver.pump()
 
     # -- the session --------------------------------------------------------------------------
 
@@ -522,9 +498,10 @@ class IceConnection:
         if self._recording is not None:
             self._recording.end(self._driver.gatherer.reports)
         self._closed = True
-        tasks = [*self._resolving, *([] if self._gathering is None else [self._gathering])]
-        for task in tasks:
-            task.cancel()
+        tasks = self._remote_candidates.close()
+        if self._gathering is not None:
+            self._gathering.cancel()
+            tasks.append(self._gathering)
         if not self._valid.done():
             self._valid.set_exception(ChannelClosed("the connection is closed"))
             self._valid.exception()

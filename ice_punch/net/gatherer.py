@@ -19,7 +19,7 @@ from ice_punch.errors import (
     PortRangeExhausted,
     RelayDenied,
 )
-from ice_punch.ice import Agent
+from ice_punch.ice import Agent, Candidate
 from ice_punch.ice.candidate import interleaved_local_preferences
 from ice_punch.net.host_socket import HostSocket
 from ice_punch.net.ice_server import IceServer
@@ -456,9 +456,14 @@ class Gatherer:
         """Have our relays take what comes from the peer's candidates, as soon as they are known."""
         self._relays.permit_remote_candidates()
 
-    def hide_from_relays(self, ip: str) -> None:
-        """An address of the peer's that no server may learn (mDNS draft section 3.3.2)."""
-        self._relays.hide(ip)
+    @property
+    def remote_candidates(self) -> tuple[Candidate, ...]:
+        return self._agent.remote_candidates
+
+    def hide_from_relays(self, ip: str, *, hide: bool = True) -> None:
+        """An address of the peer's that no TURN server may learn (mDNS draft section 3.3.2), or
+        not any more."""
+        self._relays.hide(ip, hide=hide)
 
     async def close(self) -> None:
         """Give every allocation back and close every socket, within a second."""

@@ -194,9 +194,12 @@ class Relays:
 
     # -- what may pass ------------------------------------------------------------------------
 
-    def hide(self, ip: str) -> None:
+    def hide(self, ip: str, *, hide: bool = True) -> None:
         """No relay is told this address of the peer's (mDNS draft section 3.3.2)."""
-        self._hidden.add(ip)
+        if hide:
+            self._hidden.add(ip)
+        else:
+            self._hidden.discard(ip)
 
     def permit_remote_candidates(self) -> None:
         """Have our relays take what comes from the peer's candidates, as soon as they are known:

@@ -344,7 +344,7 @@ def test_relay_only_asks_for_no_name_of_the_local_network(
     async def resolve(name: str) -> None:
         asked.append(name)
 
-    monkeypatch.setattr("ice_punch.connection.resolve_mdns", resolve)
+    monkeypatch.setattr("ice_punch.net.remote_candidates.resolve_mdns", resolve)
     line = "candidate:1 1 udp 2130706431 8c1d5b0e-1111-4222-8333-444455556666.local 5000 typ host"
 
     async def run(options: GatheringOptions) -> None:
