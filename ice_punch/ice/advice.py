@@ -18,6 +18,12 @@ AGAIN_AFTER = 3.0
 AGAIN_AFTER_MAX = 30.0
 
 
+SPOILED_AFTER = 0.7
+"""Seconds in which checks may get through in spite of an ICMP error."""
+FRESH_STARTS = 2
+"""How often fresh sockets are tried in one session."""
+
+
 class Advice:
     """Looks at the session that carries data, and says when it needs a restart."""
 
@@ -26,6 +32,8 @@ class Advice:
         self._reason = ""
         self._again_after = AGAIN_AFTER
         self._quiet_until = float("-inf")
+        self._fresh_due: float | None = None
+        self._fresh_starts = 0
         self._news = ""
         self._news_due: float | None = None
 
@@ -54,19 +62,41 @@ class Advice:
         detour = any(session.detours.get(c) or c not in session.selected for c in components)
         if session.state is IceState.CONNECTED and detour:
             return "the selected path is gone", SETTLE_WITHIN
+        if session.direct_lost:
+            return "a relay took over from a direct path", SETTLE_WITHIN
         return "", 0.0
+
+    def spoiled(self, session: Session, now: float, *, hopeless: bool) -> None:
+        """Whether a router of the peer's took an early check of ours for its own: an ICMP error
+        came from where the peer's reflexive address is, and no check has got through. The router
+        moves the peer's port for as long as we use ours (Linux: masquerade, and an open input).
+        ``hopeless``: the NATs would not let a direct pair be in any case."""
+        began = session.started_at
+        direct = any(pair.valid and not pair.relayed for pair in session.check_list)
+        over = hopeless or self._fresh_starts >= FRESH_STARTS
+        if direct or over or not session.refused or began is None:
+            self._fresh_due = None
+        elif self._fresh_due is None:
+            self._fresh_due = max(now, began + SPOILED_AFTER)
 
     def _next(self) -> float | None:
         times = [t for t in (self._due, self._news_due) if t is not None]
         return max(min(times), self._quiet_until) if times else None
 
-    def get_timer(self) -> float | None:
-        return self._next()
+    def get_timer(self, *, restarts_already: bool) -> float | None:
+        times = [self._fresh_due, None if restarts_already else self._next()]
+        return min((t for t in times if t is not None), default=None)
 
-    def take(self, now: float) -> RestartAdvised | None:
+    def take(self, now: float, *, restarts_already: bool) -> RestartAdvised | None:
         """The advice that is due."""
+        if self._fresh_due is not None and now >= self._fresh_due:
+            self._fresh_due = None
+            self._fresh_starts += 1
+            self.restarted(now)
+            why = "the peer's router took an early check for its own"
+            return RestartAdvised(why, fresh_sockets=True)
         due = self._next()
-        if due is None or now < due:
+        if restarts_already or due is None or now < due:
             return None
         if self._news_due is not None and now >= self._news_due:
             reason = self._news

@@ -41,6 +41,10 @@ from ice_punch.stun import (
 _COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 
 
+LONGEST_HOLD = 5.0
+"""Seconds: no instant that is agreed on is later."""
+
+
 def resembles_stun(data: bytes | memoryview) -> bool:
     """Whether a datagram would be taken for STUN on this path, well-formed or not (RFC 7983
     section 7: first byte 0 to 3; RFC 8489 section 5: the magic cookie)."""
@@ -326,10 +330,11 @@ class Agent:
 
     # -- credentials --------------------------------------------------------------------------
 
-    def restart(self, credentials: Credentials, now: float) -> None:
+    def restart(self, credentials: Credentials, now: float, *, fresh_sockets: bool = False) -> None:
         """Begin an ICE restart (RFC 8445 section 9) with new ``credentials`` of ours. Data goes on
         where it goes until the new generation has selected its pairs; the role stays. Candidates
-        stay too, and the servers are asked again.
+        stay too, and the servers are asked again. With ``fresh_sockets`` only the relayed ones
+        stay: the caller adds host candidates of other ports.
 
         Raises ValueError before the peer's parameters are known, while another restart waits for
         the peer, after ``close``, and unless both ufrag and pwd are new (RFC 8839 section
@@ -357,11 +362,16 @@ class Agent:
             controlling=session.controlling,
             credentials=credentials,
             tie_breaker=session.tie_breaker,
-            local=session.local.carried_over(),
+            local=session.local.carried_over(only_relays=fresh_sockets),
         )
         self._restarted_at = now
         self._advice.restarted(now)
-        self._queries.ask_again()
+        if fresh_sockets:
+            self._counters["fresh_starts"] += 1
+            self._queries.stop()
+            self._queries.stopped = False
+        else:
+            self._queries.ask_again()
         self._counters["restarts"] += 1
         self._on_state("an ICE restart has begun", None)
         self._advance(now)
@@ -374,10 +384,12 @@ class Agent:
         lite: bool = False,
         ta: float | None = None,
         renomination: bool = False,
+        start_at: float | None = None,
     ) -> None:
         """The peer's ufrag and password, whether it is lite, the Ta it announced in seconds (None:
         50 ms, RFC 8839 section 5.5), and whether it lets another pair be nominated later
-        (``a=ice-options:renomination``). Checks begin.
+        (``a=ice-options:renomination``). Checks begin, or at ``start_at`` where both sides agreed
+        on an instant; a check of the peer's is reason enough to begin before.
 
         Raises ValueError when they were set before to something else: that is a restart.
         """
@@ -395,6 +407,8 @@ class Agent:
             session.switch_role(controlling=True)  # RFC 8445 section 6.1.1
         self.pacer.agree(ta)
         session.started_at = session.last_sign_at = now
+        if start_at is not None and start_at > now:
+            session.held_until = min(start_at, now + LONGEST_HOLD)
         session.set_state(IceState.CHECKING, "the peer's parameters are known")
         self._current.requests.process_early(now)
         self._advance(now)
@@ -477,6 +491,8 @@ class Agent:
         Whoever receives much tells it once for many."""
         for generation in self._generations:
             if generation.note_data(source, local, now):
+                if generation.session.nominating:
+                    self._advance(now)
                 return
 
     def data_from_stranger(self, source: Address, local: Address, now: float) -> None:
@@ -519,7 +535,10 @@ class Agent:
         if self._over:
             return None
         times = [t for generation in self._generations for t in generation.timers()]
-        for timer in (self._queries.get_timer(), self._advice.get_timer(), self._restart_over_at):
+        if self._session.held_until is not None:
+            times.append(self._session.held_until)
+        advice = self._advice.get_timer(restarts_already=self._restarts_already)
+        for timer in (self._queries.get_timer(), advice, self._restart_over_at):
             if timer is not None:
                 times.append(timer)
         if self._has_work():
@@ -585,6 +604,8 @@ class Agent:
             self._fall_silent()
             return
         current, session = self._current, self._session
+        if session.held_until is not None and now >= session.held_until:
+            session.held_until = None
         current.conclusion.consider_nomination(self.pacer.ta, now)
         if session.state is IceState.COMPLETED and not self._queries.stopped:
             self._queries.stop()  # RFC 8445 section 5.1.1.4: kept alive until ICE is done
@@ -615,9 +636,15 @@ class Agent:
 
     def _advise(self, now: float) -> None:
         self._advice.follow(self._carrier, now)
-        in_progress = self.restarting or self._session.state is IceState.CHECKING
-        if not in_progress and (advice := self._advice.take(now)) is not None:
+        varies = self._queries.mapping_varies() or self._session.remote.mapping_varies()
+        self._advice.spoiled(self._session, now, hopeless=varies)
+        advice = self._advice.take(now, restarts_already=self._restarts_already)
+        if advice is not None:
             self._events.append(advice)
+
+    @property
+    def _restarts_already(self) -> bool:
+        return self.restarting or self._session.state is IceState.CHECKING
 
     def _knocks_first(self) -> bool:
         """Checks from relays leave every second slot to knocking: they are the last resort."""

@@ -22,13 +22,19 @@ class LocalCandidates:
         self._preferences: set[tuple[str, int, int]] = set()
         self._by_base: dict[Address, Candidate] = {}
 
-    def carried_over(self) -> LocalCandidates:
+    def carried_over(self, *, only_relays: bool = False) -> LocalCandidates:
         """What an ICE restart leaves: all but the peer-reflexive ones, with equal foundations."""
+        gone = {CandidateType.PRFLX}
+        if only_relays:
+            gone |= {CandidateType.HOST, CandidateType.SRFLX}
         left = LocalCandidates()
-        left.all = [c for c in self.all if c.type is not CandidateType.PRFLX]
+        left.all = [c for c in self.all if c.type not in gone]
         left._foundations = self._foundations
-        left._preferences = set(self._preferences)
-        left._by_base = dict(self._by_base)
+        left._by_base = {base: c for base, c in self._by_base.items() if c.type not in gone}
+        for candidate in left.all:
+            group = "srflx" if candidate.type is CandidateType.SRFLX else "base"
+            key = (group, candidate.component, self.preference_of(candidate))
+            left._preferences.add(key)
         return left
 
     def remove_base(self, base: Address) -> None:

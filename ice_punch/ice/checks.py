@@ -50,6 +50,7 @@ class Checks:
         session = self._session
         return (
             session.remote_credentials is not None
+            and session.held_until is None
             and not session.ended
             and session.check_list.has_work()
         )
@@ -295,7 +296,10 @@ class Checks:
         pair = self._session.check_list.find(local, destination)
         if pair is None or pair.valid or pair.state is not PairState.IN_PROGRESS:
             return
-        self._session.counters["icmp_errors"] += 1
+        session = self._session
+        session.counters["icmp_errors"] += 1
+        if pair.remote.type is CandidateType.SRFLX:
+            session.refused.add(pair.remote.address)
         for check in pair.checks:
             check.retransmission.cancel()
         self._fail(pair, "ICMP error")

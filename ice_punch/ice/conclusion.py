@@ -8,7 +8,7 @@ from ice_punch.datagram import format_address
 from ice_punch.ice.candidate import CandidateType
 from ice_punch.ice.events import FailureCause, IceState
 from ice_punch.ice.pair import CandidatePair, PairState
-from ice_punch.ice.paths import Paths, to_keep
+from ice_punch.ice.paths import Paths, rank, to_keep
 from ice_punch.ice.policy import NominationPolicy
 from ice_punch.ice.session import Session
 
@@ -72,14 +72,13 @@ class Conclusion:
 
     def nominated(self, pair: CandidatePair) -> None:
         """The nominated flag is set. A controlled agent that is told several pairs takes the one
-        that was nominated last, and of several of RFC 8445 the one of highest priority (section
-        8.1.1)."""
+        of highest rank."""
         session = self._session
         pair.nominated = True
         if session.nominating.get(pair.component) is pair:
             del session.nominating[pair.component]
         before = session.selected.get(pair.component)
-        if before is not None and _rank(before) >= _rank(pair):
+        if before is not None and rank(before) >= rank(pair):
             return
         who = "this side" if session.controlling else "the peer"
         why = f"{who} nominated {_name(pair)}"
@@ -151,10 +150,6 @@ class Conclusion:
         else:
             reason = f"the peer was not heard on any of {tried} candidate pairs in {waited:.1f} s"
             session.set_state(IceState.FAILED, reason, FailureCause.PEER_SILENT)
-
-
-def _rank(pair: CandidatePair) -> tuple[int, int]:
-    return (pair.nomination, pair.valid_priority)
 
 
 def _name(pair: CandidatePair) -> str:

@@ -94,6 +94,7 @@ class Generation:
         pair = session.check_list.find(local, source)
         if pair is not None:
             pair.heard(now)
+            self.paths.data_came(pair, now)
         return True
 
     def retire(self, now: float) -> None:

@@ -17,6 +17,8 @@ SAMPLES = 3
 RECHECK = 10.0
 """Seconds between checks of direct pairs that failed, while a relay carries data."""
 RECHECKED = 4
+PEER_MOVED_AFTER = 0.1
+"""Seconds without a sign on the selected pair, while data comes on another one."""
 SETTLED_FOR = 1.0
 """Seconds for which a pair that was silent must have answered before it takes over again; twice as
 long each time."""
@@ -29,20 +31,33 @@ def best_first(pairs: Iterable[CandidatePair]) -> list[CandidatePair]:
     return sorted(pairs, key=lambda pair: (pair.relayed, -pair.priority))
 
 
+def rank(pair: CandidatePair) -> tuple[int, int]:
+    """Of several nominated pairs the highest counts: the one that was nominated last, and of
+    several of RFC 8445 the one of highest priority (section 8.1.1)."""
+    return (pair.nomination, pair.valid_priority)
+
+
 def to_keep(session: Session, selected: CandidatePair) -> set[CandidatePair]:
-    """Untested pairs that go on being checked after the nomination of ``selected``: where a relay
-    carries data every direct one, else one for each way a path may be lost. Without renomination
-    none: RFC 8445 section 8.1.2."""
-    if not session.remote_renominates:
-        return set()
+    """Untested pairs that go on being checked after the nomination of ``selected``: those that
+    the peer has nominated too and that count for more, as it has selected one of them by the time
+    that our check is answered; where a relay carries data every direct one, else one for each way
+    a path may be lost. Without renomination no other: RFC 8445 section 8.1.2."""
     others = best_first(
         pair
         for pair in session.check_list
         if pair is not selected and pair.component == selected.component
     )
+    kept = {
+        pair
+        for pair in others
+        if pair.nominate_on_success
+        and not (session.controlling or pair.valid)
+        and rank(pair) > rank(selected)
+    }
+    if not session.remote_renominates:
+        return kept
     if selected.relayed:
-        return {pair for pair in others if not pair.relayed and pair.state in _UNTESTED}
-    kept: set[CandidatePair] = set()
+        return kept.union(p for p in others if not p.relayed and p.state in _UNTESTED)
     for kind in _kinds(others, selected):
         if not any(pair.valid for pair in kind):
             kept.update([pair for pair in kind if pair.state in _UNTESTED][:1])
@@ -109,6 +124,21 @@ class Paths:
             return
         if pair is session.best_pair(pair.component):
             session.recovered("the peer answers again")
+
+    def data_came(self, pair: CandidatePair, now: float) -> None:
+        """Where the peer sends data on another pair, and nothing comes on the selected one, it
+        knows of something that this side is about to notice."""
+        session = self._session
+        selected = session.selected.get(pair.component)
+        if selected is None or pair is selected or not pair.valid:
+            return
+        if session.detours.get(pair.component) is pair or pair.component in session.nominating:
+            return
+        if pair.silent_since is None and selected.heard_at + PEER_MOVED_AFTER < now:
+            session.detours[pair.component] = pair
+            session.counters["peer_moves_followed"] += 1
+            if session.controlling and session.remote_renominates:
+                self.renominate(pair)
 
     def _go_around(self, component: int) -> None:
         """RFC 8445 section 12.1 has data on the selected pair; while that one is silent it takes
@@ -279,6 +309,10 @@ class Paths:
         session = self._session
         session.detours.pop(pair.component, None)
         pair.silent_since = None
+        before = session.selected.get(pair.component)
+        session.direct_lost = (
+            before is not None and pair.relayed and (not before.relayed or session.direct_lost)
+        )
         session.selected[pair.component] = pair
         session.events.append(SelectedPairChanged(pair, why))
 

@@ -96,6 +96,8 @@ class Session:
         self.nominating: dict[int, CandidatePair] = {}
         self.nomination = 0
         """The number of the latest nomination, ours or the peer's, that replaces another."""
+        self.direct_lost = False
+        """Whether a relay carries data that took a direct path before."""
         self.detours: dict[int, CandidatePair] = {}
         """What carries data while the selected pair is silent."""
         self.stranded_at: float | None = None
@@ -103,6 +105,11 @@ class Session:
         self.data_sent_at: float | None = None
         self.data_received_at: float | None = None
         self.started_at: float | None = None
+        self.held_until: float | None = None
+        """Checks wait for the instant that both sides have agreed on, or for a check of the
+        peer's."""
+        self.refused: set[Address] = set()
+        """Reflexive addresses of the peer's where a host answered a check with an ICMP error."""
         self.last_sign_at = 0.0
         """When the peer was last heard, on the wire or through signaling."""
         self.peer_heard = False
@@ -180,6 +187,7 @@ class Session:
     def heard(self, now: float) -> None:
         """The peer has authenticated itself on the wire."""
         self.peer_heard = True
+        self.held_until = None
         self.last_sign_at = now
 
     def recovered(self, why: str) -> None:

@@ -75,6 +75,9 @@ class Event(StrEnum):
     LINK_UP = "link up"
     SECOND_LINK_DOWN = "second link down"
     SECOND_LINK_UP = "second link up"
+    INTERFACE_LOST = "interface lost"
+    """The operating system takes the first interface away, and says so."""
+    INTERFACE_FOUND = "interface found"
     TURN_SERVER_DIES = "turn server dies"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ice_punch.datagram import Address, Transmit
 from ice_punch.ice import (
+    Agent,
     Candidate,
     CandidatePair,
     CandidateType,
@@ -15,12 +16,15 @@ from ice_punch.ice import (
     Event,
     IceState,
     LocalCandidateFound,
+    RestartAdvised,
     SelectedPairChanged,
     StateChanged,
 )
 from ice_punch.ice.candidate import interleaved_local_preferences
+from ice_punch.ice.facts import is_public
 from ice_punch.lab.peers import IceMachine
 from ice_punch.lab.virtual.host import VirtualHost
+from ice_punch.lab.virtual.nat64 import embed
 from ice_punch.lab.virtual.turn_path import StreamTurnPath, TurnPath
 from ice_punch.turn import (
     Allocated,
@@ -66,8 +70,10 @@ class VirtualPeer:
         *,
         stun: tuple[StunServer, ...] = (),
         turn: tuple[TurnServerAt, ...] = (),
+        nat64: bool = False,
         on_candidate: Callable[[Candidate], None],
         on_end: Callable[[], None],
+        on_advice: Callable[[RestartAdvised], None] = lambda _: None,
     ) -> None:
         self.host = host
         self.machine = machine
@@ -79,9 +85,12 @@ class VirtualPeer:
         """When the first valid pair without a relay was found."""
         self._on_candidate = on_candidate
         self._on_end = on_end
+        self._on_advice = on_advice
         self._gathers = False
+        self._port = ICE_PORT
         self._stun = stun
         self._turn = turn
+        self._nat64 = nat64
         self._paths: list[TurnPath] = []
         self._by_local: dict[Address, TurnPath] = {}
         self._by_relayed: dict[Address, TurnPath] = {}
@@ -108,6 +117,28 @@ class VirtualPeer:
             if ip is not None:
                 self._open_relay(relay, (ip, TURN_PORT + number), now)
         self._gathers = True
+
+    def add_base(self, ip: str, now: float) -> None:
+        """There is a new interface."""
+        preferences = interleaved_local_preferences(self.host.addresses)
+        base = (ip, self._port)
+        self.machine.add_host_candidate(base, now, local_preference=preferences[ip])
+        for server in self._stun:
+            if (":" in ip) == (":" in server.address[0]):
+                self.machine.query_server(server.uri, server.address, base, now)
+
+    def open_fresh_sockets(self, now: float) -> None:
+        """Another port for every address: the one before is spoiled for the peer."""
+        self._port += 1
+        for ip in self.host.addresses:
+            self.add_base(ip, now)
+
+    def remove_base(self, ip: str, now: float) -> None:
+        """An interface is gone."""
+        if isinstance(self.machine, Agent):
+            for candidate in self.machine.local_candidates:
+                if candidate.type is CandidateType.HOST and candidate.host == ip:
+                    self.machine.remove_local_candidate(candidate.address, now)
 
     def _open_relay(self, relay: TurnServerAt, local: Address, now: float) -> None:
         client = TurnClient(
@@ -138,6 +169,10 @@ class VirtualPeer:
         for path in self._by_relayed.values():
             path.permit(candidate.address, now)
         self.machine.add_remote_candidate(candidate, now)
+        if self._nat64 and candidate.ip_version == 4 and is_public(candidate.host):
+            # As the connection does, for whom a name server has made up an address of NAT64.
+            translated = replace(candidate, host=embed(candidate.host))
+            self.machine.add_remote_candidate(translated, now)
 
     def send_data(self, now: float) -> bool:
         """Send one numbered application datagram; False while there is no path."""
@@ -146,6 +181,8 @@ class VirtualPeer:
             return False
         payload = DATA_MARK + self.sent.to_bytes(4, "big")
         self.sent += 1
+        if isinstance(self.machine, Agent):
+            self.machine.data_sent(now)
         self._dispatch(Transmit(payload, pair.base, pair.remote.address), now)
         return True
 
@@ -256,6 +293,8 @@ class VirtualPeer:
                 self.received.add(int.from_bytes(event.data[len(DATA_MARK) :], "big"))
             return
         self.events.append((now, event))
+        if isinstance(event, RestartAdvised):
+            self._on_advice(event)
         if (
             isinstance(event, LocalCandidateFound)
             and event.candidate.type is not CandidateType.PRFLX

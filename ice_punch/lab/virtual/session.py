@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
-from ice_punch.ice import Candidate, CandidatePair, Credentials, IceState
+from ice_punch.ice import CandidatePair, Credentials, IceState, RestartAdvised
 from ice_punch.lab.outcome import Outcome, SideOutcome, ends_of, name_of
 from ice_punch.lab.peers import make_machine
 from ice_punch.lab.scenario import Event, Happening, Relays, Scenario, Side, Verdict
@@ -13,6 +12,7 @@ from ice_punch.lab.virtual.nat64 import Dns64
 from ice_punch.lab.virtual.node import VirtualNode
 from ice_punch.lab.virtual.peer import StunServer, TurnServerAt, VirtualPeer
 from ice_punch.lab.virtual.servers import serve_stun, serve_turn
+from ice_punch.lab.virtual.signaling import VirtualSignaling, other
 from ice_punch.lab.virtual.topology import (
     STUN_IPS,
     STUN_IPS_V6,
@@ -56,10 +56,9 @@ class VirtualSession:
                 tcp_port=443 if scenario.relays is Relays.TCP_443 else None,
             )
         self.peers: dict[Side, VirtualPeer] = {}
-        self._met: set[Side] = set()
-        self._told: dict[Side, list[Candidate]] = {"a": [], "b": []}
-        """What each side has to signal."""
-        self._ended_gathering: set[Side] = set()
+        self.signaling = VirtualSignaling(
+            self.internet, self.peers, scenario.rtt / 2, self._reaches_server
+        )
         self.started_at = 0.0
         self.first_packet = 0
         """Index in the trace of the first packet after the start."""
@@ -79,8 +78,10 @@ class VirtualSession:
             machine,
             stun=self._stun_servers(place),
             turn=self._turn_servers(place),
-            on_candidate=partial(self._signal, side),
-            on_end=partial(self._signal_end, side),
+            nat64=place.nat64,
+            on_candidate=partial(self.signaling.candidate, side),
+            on_end=partial(self.signaling.end, side),
+            on_advice=partial(self._restart, side),
         )
 
     def _resolve(self, place: Place, ips: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,46 +116,6 @@ class VirtualSession:
             servers.append(TurnServerAt(uri, (ip, 443), "tcp", *USER))
         return tuple(servers)
 
-    # -- signaling ----------------------------------------------------------------------------
-
-    def _signal(self, side: Side, candidate: Candidate) -> None:
-        """A candidate of ``side`` is to reach the other side, over the server half way."""
-        self._told[side].append(candidate)
-        other = _other(side)
-        if other in self._met:
-            self.internet.after(self.scenario.rtt / 2, partial(self._deliver, other, candidate))
-
-    def _deliver(self, side: Side, candidate: Candidate) -> None:
-        # The base and the server never leave a host.
-        signalled = replace(candidate, base=None, server=None)
-        self.peers[side].add_remote_candidate(signalled, self.internet.now)
-
-    def _signal_end(self, side: Side) -> None:
-        """No more candidates of ``side``: every server has answered, or been given up."""
-        self._ended_gathering.add(side)
-        other = _other(side)
-        if other in self._met:
-            self.internet.after(self.scenario.rtt / 2, partial(self._deliver_end, other))
-
-    def _deliver_end(self, side: Side) -> None:
-        self.peers[side].machine.end_of_remote_candidates(self.internet.now)
-
-    def _meet(self, side: Side) -> None:
-        """``side`` learns the other's parameters and candidates, now."""
-        now = self.internet.now
-        self._met.add(side)
-        peer, other = self.peers[side], self.peers[_other(side)]
-        peer.machine.set_remote_parameters(
-            other.machine.credentials,
-            now,
-            lite=getattr(other.machine, "lite", False),
-            ta=0.02,
-        )
-        for candidate in self._told[_other(side)]:
-            self._deliver(side, candidate)
-        if _other(side) in self._ended_gathering:
-            self._deliver_end(side)
-
     # -- the run ------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
@@ -183,8 +144,8 @@ class VirtualSession:
         internet, skew = self.internet, self.scenario.skew
         self.started_at = internet.now
         self.first_packet = len(internet.trace)
-        internet.at(internet.now + max(0.0, -skew), lambda: self._meet("a"))
-        internet.at(internet.now + max(0.0, skew), lambda: self._meet("b"))
+        internet.at(internet.now + max(0.0, -skew), lambda: self.signaling.meet("a"))
+        internet.at(internet.now + max(0.0, skew), lambda: self.signaling.meet("b"))
         for happening in self.scenario.happenings:
             internet.at(internet.now + happening.at, partial(self._happen, happening))
         if self.scenario.datagrams_per_second:
@@ -217,8 +178,32 @@ class VirtualSession:
             case Event.SECOND_LINK_DOWN | Event.SECOND_LINK_UP:
                 up = happening.event is Event.SECOND_LINK_UP
                 self._outermost(place, second=True).up = up
+            case Event.INTERFACE_LOST | Event.INTERFACE_FOUND:
+                up = happening.event is Event.INTERFACE_FOUND
+                self._outermost(place, second=False).up = up
+                self._interface(happening.side, up=up)
             case Event.TURN_SERVER_DIES:
                 self.topology.turn.interfaces[0].up = False
+
+    def _interface(self, side: Side, *, up: bool) -> None:
+        """The operating system tells that the first interface of ``side`` has come or gone."""
+        peer = self.peers[side]
+        for ip in peer.host.interfaces[0].addresses:
+            if up:
+                peer.add_base(ip, self.internet.now)
+            else:
+                peer.remove_base(ip, self.internet.now)
+
+    def _reaches_server(self, side: Side) -> bool:
+        """Whether the signaling server is within reach of ``side``, over any of its links."""
+        place = self.topology.a if side == "a" else self.topology.b
+        links = [False] if len(place.host.interfaces) == 1 else [False, True]
+        return any(self._outermost(place, second=second).up for second in links)
+
+    def _restart(self, side: Side, advice: RestartAdvised) -> None:
+        """The agent of ``side`` advises it, in the middle of something."""
+        begin = partial(self.signaling.restart, side, fresh_sockets=advice.fresh_sockets)
+        self.internet.after(0.0, begin)
 
     def _outermost(self, place: Place, *, second: bool) -> VirtualNode:
         gateways = place.second_gateways if second else place.gateways
@@ -238,7 +223,7 @@ class VirtualSession:
         return Outcome(self.scenario, self.seed, verdict, a, b)
 
     def _side(self, side: Side, pair: CandidatePair | None) -> SideOutcome:
-        peer, other = self.peers[side], self.peers[_other(side)]
+        peer, far = self.peers[side], self.peers[other(side)]
         skew = self.scenario.skew if side == "b" else -self.scenario.skew
         packets = self.internet.trace.packets[self.first_packet :]
 
@@ -258,7 +243,7 @@ class VirtualSession:
             reason=peer.reason,
             packets_sent=sum(1 for packet in packets if packet.sender == side),
             received=len(peer.received),
-            lost=peer.sent - len(other.received),
+            lost=peer.sent - len(far.received),
         )
 
 
@@ -266,10 +251,6 @@ def _final_pair(peer: VirtualPeer) -> CandidatePair | None:
     if peer.state is IceState.FAILED:
         return None
     return peer.machine.selected_pair() or peer.machine.data_pair()
-
-
-def _other(side: Side) -> Side:
-    return "b" if side == "a" else "a"
 
 
 def run(scenario: Scenario, seed: int = 0) -> Outcome:

@@ -10,6 +10,7 @@ from ice_punch.ice import (
     CandidateType,
     IceState,
     LocalCandidateFound,
+    RestartAdvised,
     SelectedPairChanged,
     StateChanged,
 )
@@ -161,6 +162,7 @@ def _marks(session: VirtualSession) -> list[Mark]:
     marks = []
     sides: tuple[Side, ...] = ("a", "b")
     for side in sides:
+        selected: set[int] = set()
         for at, event in session.peers[side].events:
             since = at - session.started_at
             if since < 0:
@@ -169,7 +171,14 @@ def _marks(session: VirtualSession) -> list[Mark]:
                 text = f"{event.state}: {event.reason}"
                 marks.append(Mark(since, Place(side), text, _GOOD.get(event.state)))
             elif isinstance(event, SelectedPairChanged):
-                marks.append(Mark(since, Place(side), _selected(event.pair), True))
+                text = _selected(event.pair)
+                if event.pair.component in selected:
+                    text += f" instead: {event.reason}"
+                selected.add(event.pair.component)
+                marks.append(Mark(since, Place(side), text, True))
+            elif isinstance(event, RestartAdvised):
+                text = f"an ICE restart is advised: {event.reason}"
+                marks.append(Mark(since, Place(side), text, False))
     for happening in session.scenario.happenings:
         good = happening.event in (Event.LINK_UP, Event.SECOND_LINK_UP)
         dies = happening.event is Event.TURN_SERVER_DIES
