@@ -28,6 +28,10 @@ def common_pacer() -> Pacer:
     return _common_pacers.setdefault(asyncio.get_running_loop(), Pacer(MINIMUM_TA))
 
 
+NOTE_INTERVAL = 0.05
+"""Seconds between notes to the agent that application data flows: for many datagrams one."""
+
+
 class AgentDriver:
     """Runs an agent on the event loop. After every call to the agent comes ``pump``."""
 
@@ -57,6 +61,7 @@ class AgentDriver:
         self._timer_at: float | None = None
         self._pumping = False
         self._stopped = False
+        self._note_sent_after = self._note_received_after = 0.0
 
     def now(self) -> float:
         return self._loop.time()
@@ -67,7 +72,24 @@ class AgentDriver:
         if path is None:
             return False
         path.send(data, pair.remote.address)
+        self.note_sent()
         return True
+
+    def note_sent(self) -> None:
+        """Application data has left, one datagram or many: silence means more from now on."""
+        now = self.now()
+        if now >= self._note_sent_after:
+            self._note_sent_after = now + NOTE_INTERVAL
+            self.agent.data_sent(now)
+            self.pump()
+
+    def note_received(self, source: Address, local: Address) -> None:
+        """Application data came from the peer, one datagram or many."""
+        now = self.now()
+        if now >= self._note_received_after:
+            self._note_received_after = now + NOTE_INTERVAL
+            self.agent.data_received(source, local, now)
+            self.pump()
 
     def pump(self) -> None:
         """Carry out what the agent wants: datagrams, events, the next timer."""
@@ -115,12 +137,15 @@ class AgentDriver:
         if not resembles_stun(data):
             if self.agent.accepts_data(source, local):
                 self.agent.counters["data_received"] += 1
+                self.note_received(source, local)
                 if self.on_segments is not None:
                     self.on_segments(memoryview(data), len(data))
                 else:
                     self.on_data(data)
             else:
                 self.agent.counters["data_from_strangers"] += 1
+                self.agent.data_from_stranger(source, local, self.now())
+                self.pump()
             return
         self.agent.receive_datagram(data, source, local, self.now())
         self.pump()
