@@ -22,6 +22,7 @@ from ice_punch.ice.candidate import (
     TYPE_PREFERENCE,
     candidate_priority,
     interleaved_local_preferences,
+    is_mapping_of,
     is_usable_address,
     peer_reflexive_priority,
 )
@@ -335,3 +336,62 @@ def test_the_rto_of_gathering_grows_with_the_number_of_queries() -> None:
     assert second == pytest.approx([0.05, 0.05 + 20 * 0.05])
     last = [s.at - bench.begun for s in bench.sent if s.destination[1] == 3019]
     assert last[0] == pytest.approx(0.95)
+
+
+def test_rfc8445_5_1_1_2_behind_nat64_an_ipv6_base_is_seen_at_an_ipv4_address() -> None:
+    base = ("2001:db8::5", 5000)
+    assert is_mapping_of(base, ("198.51.100.1", 6000))
+    assert not is_mapping_of(("192.0.2.1", 5000), ("2001:db8::7", 6000)), "nothing does that"
+    bench = Bench(meet=False)
+    bench.agent.add_host_candidate(base, bench.now)
+    queried(bench, ("198.51.100.1", 6000), server=("64:ff9b::c633:6401", 3478), base=base)
+    (found,) = of_type(bench, CandidateType.SRFLX)
+    assert (found.address, found.base) == (("198.51.100.1", 6000), base)
+
+
+def test_what_an_allocate_answer_told_is_kept_alive_by_binding_requests() -> None:
+    bench = Bench(meet=False)
+    bench.agent.add_server_reflexive_candidate(
+        ("198.51.100.9", 7000), LOCAL, bench.now, server="turn:t", server_address=SERVER
+    )
+    (found,) = of_type(bench, CandidateType.SRFLX)
+    assert (found.address, found.base, found.server) == (("198.51.100.9", 7000), LOCAL, "turn:t")
+    assert not bench.agent.queries_busy
+    bench.run(14.0)
+    assert not bench.requests
+    bench.run(1.2)
+    assert [s.destination for s in bench.requests] == [SERVER]
+    report = next(s for s in bench.agent.report().servers if s.uri == "turn:t")
+    assert (report.outcome, report.purpose) == ("ok", "address")
+
+
+def test_an_allocate_answer_that_makes_no_sense_makes_no_candidate() -> None:
+    bench = Bench(meet=False)
+    for nonsense in (
+        ("0.0.0.0", 7000),
+        ("198.51.100.9", 0),
+        ("224.0.0.1", 7000),
+        ("2001:db8::1", 1),
+    ):
+        bench.agent.add_server_reflexive_candidate(
+            nonsense, LOCAL, bench.now, server="turn:t", server_address=SERVER
+        )
+    assert [c.type for c in bench.agent.local_candidates] == [CandidateType.HOST]
+
+
+def test_once_ice_is_done_an_interface_that_comes_later_asks_all_the_same() -> None:
+    bench = Bench(controlling=False)
+    queried(bench, ("203.0.113.7", 1))
+    bench.signal(("198.51.100.1", 6000))
+    bench.run(0.02)
+    bench.answer_all(0.05, when=lambda s: s.destination != SERVER)
+    bench.receive(bench.request(use_candidate=True))
+    bench.run(0.5)
+    assert bench.agent.state == "completed"
+    later = ("192.0.2.77", 5000)
+    bench.agent.add_host_candidate(later, bench.now)
+    bench.agent.query_server("stun:late", SERVER, later, bench.now)
+    bench.take()
+    bench.run(0.1)
+    assert [s for s in bench.requests if s.destination == SERVER]
+    assert bench.agent.queries_busy
