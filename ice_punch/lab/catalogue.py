@@ -168,7 +168,7 @@ _PLACES = (
         "a has nothing but IPv6, NAT64 and DNS64",
         peer(_PORT, ip=Ip.NAT64),
         relays=Relays.UDP,
-        expects=RELAYED,
+        expects=DIRECT,
     ),
 )
 

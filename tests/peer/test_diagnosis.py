@@ -541,7 +541,6 @@ def test_a_carrier_that_does_not_hairpin() -> None:
             (Cause.MAPPING_VARIES, THERE),
         ),
         ("one-carrier", (Cause.SAME_NAT, BOTH), (Cause.SAME_NAT, BOTH)),
-        ("nat64", (Cause.NO_COMMON_FAMILY, BOTH), (Cause.NO_COMMON_FAMILY, BOTH)),
         ("udp-blocked", (Cause.UDP_BLOCKED, HERE), (Cause.NO_PUBLIC_ADDRESS, THERE)),
         ("only-tcp-443", (Cause.UDP_BLOCKED, HERE), (Cause.UDP_BLOCKED, HERE)),
     ],
