@@ -133,7 +133,7 @@ class _Collector:
             "icepunch_queue_bytes", "Bytes kept for replay, or unsent", labels=["queue"]
         )
         queues.add_metric(["replay"], sizes.get("kept_bytes", 0))
-        queues.add_metric(["out"], sizes.get("out_bytes", 0))
+        queues.add_metric(["out"], sizes.get("queue_bytes", 0))
         yield queues
         yield CounterMetricFamily(
             "icepunch_relayed_messages", "Signals passed on", value=counters["relayed"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ice_punch.cli import lab
+from ice_punch.cli import lab, serve_commands
 from ice_punch.cli.output import Output, make_output
 from ice_punch.errors import (
     IcePunchError,
@@ -36,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(lab.app)
+serve_commands.register(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -319,57 +320,6 @@ def connect(
         redact_addresses=redact_addresses,
     )
     return run_connect(link, arguments, make_output(json=json, verbose=verbose))
-
-
-@app.command()
-def serve(
-    host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
-    ] = "0.0.0.0",  # noqa: S104
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="TCP port of signaling; 0: any free.")
-    ] = 8080,
-    stun_port: Annotated[
-        int,
-        typer.Option(
-            "--stun-port",
-            min=0,
-            max=65534,
-            help="UDP port of STUN, which takes the next one too: two ports show peers whether "
-            "their NAT's mapping varies. 0: any two that are free.",
-        ),
-    ] = 3478,
-    no_stun: Annotated[bool, typer.Option("--no-stun", help="Signaling only.")] = False,
-    public_host: Annotated[
-        str | None,
-        typer.Option(
-            "--public-host", metavar="NAME", help="The name or address peers know this host by."
-        ),
-    ] = None,
-    tls_cert: Annotated[
-        str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
-    ] = None,
-    tls_key: Annotated[
-        str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key, PEM.")
-    ] = None,
-    json: Json = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log rooms and refusals to standard error.")
-    ] = False,
-) -> int:
-    """Run a signaling server and, beside it, a STUN server."""
-    from ice_punch.cli.serve import ServeArguments, run_serve
-
-    arguments = ServeArguments(
-        host=host,
-        port=port,
-        stun_port=None if no_stun else stun_port,
-        public_host=public_host,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        verbose=verbose,
-    )
-    return run_serve(arguments, make_output(json=json), quiet=json)
 
 
 @app.command()

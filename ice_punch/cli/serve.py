@@ -3,52 +3,73 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import ssl
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from http import HTTPStatus
+from typing import Any
 
 from ice_punch.cli.output import Output
 from ice_punch.cli.run import Interrupted, run
+from ice_punch.cli.serve_policy import (
+    ServeArguments,
+    bracketed,
+    door,
+    ice_source,
+    metrics_token,
+    trusted_proxies,
+)
 from ice_punch.datagram import Address, format_address
 from ice_punch.errors import IcePunchError, InvalidConfiguration, PortRangeExhausted
 from ice_punch.net.interfaces import local_addresses
+from signaling import pages
+from signaling.auth import TrustedProxies
+from signaling.backends import Backend
+from signaling.engines import Peer, Request
 from signaling.errors import ListenFailed
+from signaling.limits import Limits
+from signaling.metrics import CONTENT_TYPE, ServerMetrics
+from signaling.observation import ObservationServer, may_observe
+from signaling.pages import Page
 from signaling.server import SignalingServer
 
 WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+COMEBACKS = 200.0
+"""Clients a second that are sent away: what another process lets in without effort."""
 
-
-@dataclass(frozen=True, slots=True)
-class ServeArguments:
-    host: str
-    port: int
-    stun_port: int | None
-    """None: no STUN server."""
-    public_host: str | None
-    tls_cert: str | None
-    tls_key: str | None
-    verbose: bool
+__all__ = ["ServeArguments", "run_serve"]
 
 
 class CannotServe(IcePunchError):
     """A port is taken, an address is not ours, or a certificate can not be used."""
 
 
-def run_serve(arguments: ServeArguments, output: Output, *, quiet: bool) -> int:
-    if arguments.verbose:
-        import logging
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a process serves."""
 
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    port: int
+    metrics_port: int | None
+
+
+def run_serve(arguments: ServeArguments, output: Output) -> int:
+    if arguments.verbose:
+        from ice_punch.cli.logs import show_log
+
+        show_log(as_json=arguments.json)
+    if arguments.workers > 1 and arguments.redis is None:
+        raise InvalidConfiguration("--workers share their rooms through --redis URL")
     try:
-        return run(_serve(arguments, output, quiet), _loop_factory())
+        return run(_serve(arguments, output), loop_factory())
     except Interrupted:
         return 0  # the way to stop a server
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
@@ -56,43 +77,142 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(arguments: ServeArguments, output: Output, quiet: bool) -> int:
+async def _serve(arguments: ServeArguments, output: Output) -> int:
+    async with AsyncExitStack() as stack:
+        stun = await _start_stun(arguments, stack)
+        ports = list(dict.fromkeys(port for _, port in stun))
+        if arguments.workers > 1:
+            from ice_punch.cli.workers import Workers
+
+            workers = Workers(arguments, ports)
+            stack.push_async_callback(workers.close)
+            port = await workers.start()
+            metrics = workers.metrics_ports
+            ended = workers.ended
+        else:
+            serving = await stack.enter_async_context(signaling(arguments, ports))
+            port = serving.port
+            metrics = [] if serving.metrics_port is None else [serving.metrics_port]
+            ended = asyncio.get_running_loop().create_future()
+        _announce(arguments, output, port, stun, ports, metrics)
+        await ended
+    return 0
+
+
+@asynccontextmanager
+async def signaling(
+    arguments: ServeArguments,
+    stun_ports: list[int],
+    *,
+    worker: int = 0,
+    **listen_options: Any,
+) -> AsyncIterator[Serving]:
+    """A signaling server of this process; at the end its clients are sent away."""
     context = _tls(arguments)
     async with AsyncExitStack() as stack:
-        stun: list[Address] = []
-        if arguments.stun_port is not None:
-            from ice_punch.net.stun_server import StunServer
-
-            # Two ports of one address show a peer whether its NAT's mapping varies.
-            for port in (arguments.stun_port, arguments.stun_port and arguments.stun_port + 1):
-                try:
-                    stun_server = await StunServer.start(arguments.host, port)
-                except (IcePunchError, OSError) as error:
-                    raise CannotServe(_about_stun(arguments.host, port, error)) from None
-                stack.push_async_callback(stun_server.close)
-                stun += stun_server.addresses
-        host = "{host}" if arguments.public_host is None else _bracketed(arguments.public_host)
-        ports = list(dict.fromkeys(port for _, port in stun))
+        metrics = ServerMetrics()
+        proxies = trusted_proxies(arguments)
+        token = metrics_token(arguments)
+        authorizer = door(arguments)
+        ice = ice_source(arguments, stun_ports, stack)
+        limits = Limits()
+        backend: Backend | None = None
+        if arguments.redis is not None:
+            backend = _shared(arguments.redis, limits, authorizer, ice, metrics)
         try:
             server = await SignalingServer.start(
                 arguments.host,
                 arguments.port,
+                limits=limits,
+                engine=arguments.engine,
                 ssl=context,
-                ice_servers=[f"stun:{host}:{port}" for port in ports],
+                ice=ice,
+                authorizer=authorizer,
+                metrics=metrics,
+                backend=backend,
+                proxies=proxies,
+                routes={"/metrics": _metrics_route(metrics, proxies, token)},
+                **listen_options,
             )
         except ListenFailed as error:
             remedy = "; --port takes another" if "in use" in str(error) else ""
             raise CannotServe(f"{error}{remedy}") from None
         stack.push_async_callback(server.close)
-        hosts = _hosts(arguments)
-        scheme = "http" if context is None else "https"
-        urls = [f"{scheme}://{_bracketed(name)}:{server.port}" for name in hosts]
-        reachable = [format_address((name, port)) for name in hosts for port in ports]
-        output.event("serving", url=urls[0], urls=urls, stun=reachable)
-        if not quiet:
-            _announce(urls, reachable)
-        await asyncio.get_running_loop().create_future()
-    return 0
+        metrics.sizes = lambda: server.sizes
+        metrics.counters_beside = lambda: server.counters - metrics.counters
+        metrics.extra = lambda: _gauges(server, backend)
+        metrics_port = None
+        if arguments.metrics_port is not None:
+            observation = ObservationServer(metrics, lambda: server.ready, token)
+            wanted = arguments.metrics_port and arguments.metrics_port + worker
+            try:
+                metrics_port = await observation.listen(wanted)
+            except OSError as error:
+                why = getattr(error, "strerror", None) or str(error)
+                raise CannotServe(f"can not listen on 127.0.0.1 port {wanted}: {why}") from None
+            stack.push_async_callback(observation.close)
+        try:
+            yield Serving(server.port, metrics_port)
+        finally:
+            with contextlib.suppress(asyncio.CancelledError):
+                await server.drain(min(arguments.drain, server.sizes["connections"] / COMEBACKS))
+
+
+def _shared(redis: str, limits: Limits, authorizer: Any, ice: Any, metrics: Any) -> Backend:
+    try:
+        from signaling.backends.redis import InvalidRedisUrl, RedisBackend
+    except ImportError:
+        text = "--redis needs the extra redis: pip install 'ice-punch[redis]'"
+        raise CannotServe(text) from None
+    try:
+        return RedisBackend(
+            redis,
+            random.SystemRandom(),
+            limits,
+            ice=ice,
+            authorizer=authorizer,
+            metrics=metrics,
+        )
+    except InvalidRedisUrl as error:
+        raise InvalidConfiguration(f"--redis: {error}") from None
+
+
+def _metrics_route(
+    metrics: ServerMetrics, proxies: TrustedProxies, token: bytes | None
+) -> Callable[[Request, Peer], Page]:
+    def answer(request: Request, peer: Peer) -> Page:
+        forwarded = proxies.trusts(peer[0]) or any(
+            request.headers(name) for name in ("X-Forwarded-For", "Forwarded", "Via")
+        )
+        if not may_observe(peer[0], request.one("Authorization"), forwarded, token):
+            return pages.text_page(HTTPStatus.FORBIDDEN, "not for you")
+        return pages.page(HTTPStatus.OK, metrics.render(), CONTENT_TYPE)
+
+    return answer
+
+
+def _gauges(server: SignalingServer, backend: Backend | None) -> dict[str, float]:
+    gauges = {"ready": float(server.ready), "draining": float(server.draining)}
+    if backend is not None:
+        gauges["bus_up"] = float(backend.ready)
+    return gauges
+
+
+async def _start_stun(arguments: ServeArguments, stack: AsyncExitStack) -> list[Address]:
+    if arguments.stun_port is None:
+        return []
+    from ice_punch.net.stun_server import StunServer
+
+    addresses: list[Address] = []
+    # Two ports of one address show a peer whether its NAT's mapping varies.
+    for port in (arguments.stun_port, arguments.stun_port and arguments.stun_port + 1):
+        try:
+            server = await StunServer.start(arguments.host, port)
+        except (IcePunchError, OSError) as error:
+            raise CannotServe(_about_stun(arguments.host, port, error)) from None
+        stack.push_async_callback(server.close)
+        addresses += server.addresses
+    return addresses
 
 
 def _about_stun(host: str, port: int, error: IcePunchError | OSError) -> str:
@@ -136,15 +256,25 @@ def _hosts(arguments: ServeArguments) -> list[str]:
     return [*found, *(LOOPBACK[version] for version in versions)]
 
 
-def _bracketed(host: str) -> str:
-    try:
-        is_ipv6 = isinstance(ip_address(host), IPv6Address)
-    except ValueError:
-        return host
-    return f"[{host}]" if is_ipv6 else host
+def _announce(
+    arguments: ServeArguments,
+    output: Output,
+    port: int,
+    stun: list[Address],
+    stun_ports: list[int],
+    metrics_ports: list[int],
+) -> None:
+    hosts = _hosts(arguments)
+    scheme = "http" if arguments.tls_cert is None else "https"
+    urls = [f"{scheme}://{bracketed(name)}:{port}" for name in hosts]
+    reachable = [format_address((name, number)) for name in hosts for number in stun_ports]
+    metrics = [f"http://127.0.0.1:{number}/metrics" for number in metrics_ports]
+    output.event("serving", url=urls[0], urls=urls, stun=reachable, metrics=metrics)
+    if not arguments.json:
+        _show(urls, reachable if stun else [], metrics)
 
 
-def _announce(urls: list[str], stun: list[str]) -> None:
+def _show(urls: list[str], stun: list[str], metrics: list[str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -157,4 +287,5 @@ def _announce(urls: list[str], stun: list[str]) -> None:
 
     show("signaling", urls)
     show("STUN (UDP)", stun)
+    show("metrics", metrics)
     show("next", [f"ice-punch listen --server {urls[0]}"])

@@ -1,0 +1,106 @@
+"""A real Redis (or Valkey) of a test's own, and server processes that share rooms through it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
+needs_redis = pytest.mark.skipif(
+    BINARY is None, reason="no redis-server and no valkey-server in PATH"
+)
+START_TIMEOUT = 10.0
+
+
+class RedisServer:
+    """Keeps nothing on disk: what is killed has forgotten everything."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        command_prefix: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.host = host
+        self.port = port or free_port()
+        self._directory = directory
+        self._options = options
+        self._prefix = command_prefix
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self.host}:{self.port}/0"
+
+    def __enter__(self) -> RedisServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        assert BINARY is not None
+        with (self._directory / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *self._prefix,
+                    BINARY,
+                    *("--bind", self.host),
+                    *("--port", str(self.port)),
+                    *("--save", ""),
+                    *("--appendonly", "no"),
+                    *("--dir", str(self._directory)),
+                    *("--protected-mode", "no"),
+                    *self._options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while b"PONG" not in self.ask("PING"):
+            assert self.process.poll() is None, (self._directory / "redis.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def ask(self, *words: str) -> bytes:
+        """Run one command; the raw reply, empty if there is none."""
+        command = [*self._prefix, *_CLI, self.host, "-p", str(self.port), *words]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=5)
+        return done.stdout
+
+    def kill(self) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+    def freeze(self) -> None:
+        """Let it keep its connections and answer nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+
+_CLI = [shutil.which("redis-cli") or shutil.which("valkey-cli") or "redis-cli", "-h"]
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
