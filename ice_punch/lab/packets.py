@@ -9,6 +9,7 @@ from ice_punch.lab.trace import PacketRecord
 from ice_punch.stun import (
     DATA,
     ERROR_CODE,
+    NOMINATION,
     USE_CANDIDATE,
     Message,
     MessageClass,
@@ -80,7 +81,9 @@ def _describe_message(message: Message) -> Description:
         return Description(Kind.TURN, text, transaction)
     match message.message_class:
         case MessageClass.REQUEST if message.get(USE_CANDIDATE):
-            return Description(Kind.NOMINATION, "check with USE-CANDIDATE", transaction)
+            number = message.get(NOMINATION)
+            again = f" and NOMINATION {number}" if number else ""
+            return Description(Kind.NOMINATION, f"check with USE-CANDIDATE{again}", transaction)
         case MessageClass.REQUEST:
             return Description(Kind.CHECK, "check", transaction)
         case MessageClass.SUCCESS:

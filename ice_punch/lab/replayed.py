@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from ice_punch.datagram import Address, format_address
-from ice_punch.ice import Candidate, IceState
+from ice_punch.ice import Candidate, Credentials, IceState
 from ice_punch.lab.packets import Description, describe_datagram
 from ice_punch.lab.timeline import Arrow, Kind, Lane, Mark, Place, Timeline
 from ice_punch.recording import Recording, Replay
@@ -259,13 +259,27 @@ class _Picture:
     def _marks(self) -> list[Mark]:
         marks = []
         signalled: set[Address] = set()
+        selected: set[int] = set()
+        peer: Credentials | None = None
         for at, line in _timed(self._recording):
-            if isinstance(line, told.AddRemoteCandidate):
-                # RFC 8840 section 4.4: every fragment repeats those before it
-                if line.candidate.address in signalled:
-                    continue
-                signalled.add(line.candidate.address)
-            mark = _mark(at - self._began, line)
+            since = at - self._began
+            match line:
+                case told.AddRemoteCandidate():
+                    # RFC 8840 section 4.4: every fragment repeats those before it
+                    if line.candidate.address in signalled:
+                        continue
+                    signalled.add(line.candidate.address)
+                case told.Restart():
+                    signalled.clear()
+                case told.SetRemoteParameters():
+                    if peer not in (None, line.credentials):
+                        marks.append(Mark(since, Place.B, "has new credentials"))
+                    peer = line.credentials
+                case told.Selected():
+                    again = line.remote.component in selected
+                    selected.add(line.remote.component)
+                    marks.append(_selected_mark(since, line, again=again))
+            mark = _mark(since, line)
             if mark is not None:
                 marks.append(mark)
         return marks
@@ -327,10 +341,15 @@ def _mark(at: float, line: told.AnyLine) -> Mark | None:
     match line:
         case told.State():
             return Mark(at, Place.A, f"{line.state}: {line.reason}", _GOOD.get(line.state))
-        case told.Selected():
-            report = line.report
-            text = f"selected {report.local_type} {report.local} > {report.remote_type} "
-            return Mark(at, Place.A, text + report.remote, True)
+        case told.Advised():
+            fresh = ", on fresh sockets" if line.fresh_sockets else ""
+            return Mark(at, Place.A, f"an ICE restart is advised{fresh}: {line.reason}", False)
+        case told.Restart():
+            fresh = " and fresh sockets" if line.fresh_sockets else ""
+            return Mark(at, Place.A, f"ICE restart: new credentials{fresh}")
+        case told.RemoveLocalCandidate():
+            text = f"{format_address(line.address)} is gone with its interface"
+            return Mark(at, Place.A, text, False)
         case told.LocalCandidate():
             server = f" from {line.candidate.server}" if line.candidate.server else ""
             return Mark(at, Place.A, f"candidate {_named(line.candidate)}{server}")
@@ -345,6 +364,15 @@ def _mark(at: float, line: told.AnyLine) -> Mark | None:
         case told.Raised():
             return Mark(at, Place.A, f"raised {line.error}: {line.message}", False)
     return None
+
+
+def _selected_mark(at: float, line: told.Selected, *, again: bool) -> Mark:
+    """``again``: instead of another pair, by a restart, by renomination, or where the peer is seen
+    at another port; the reason says which."""
+    report = line.report
+    way = f"{report.local_type} {report.local} > {report.remote_type} {report.remote}"
+    text = f"selected {way} instead: {line.reason}" if again else f"selected {way}"
+    return Mark(at, Place.A, text, True)
 
 
 def _server_mark(at: float, report: ServerReport) -> Mark:

@@ -194,18 +194,30 @@ class RecordedAgent(Agent):
         lite: bool = False,
         ta: float | None = None,
         renomination: bool = False,
+        start_at: float | None = None,
     ) -> None:
         line = lines.SetRemoteParameters(
-            at=now, credentials=credentials, lite=lite, ta=ta, renomination=renomination
+            at=now,
+            credentials=credentials,
+            lite=lite,
+            ta=ta,
+            renomination=renomination,
+            start_at=start_at,
         )
         with self.recorded(line):
             super().set_remote_parameters(
-                credentials, now, lite=lite, ta=ta, renomination=renomination
+                credentials,
+                now,
+                lite=lite,
+                ta=ta,
+                renomination=renomination,
+                start_at=start_at,
             )
 
-    def restart(self, credentials: Credentials, now: float) -> None:
-        with self.recorded(lines.Restart(at=now, credentials=credentials)):
-            super().restart(credentials, now)
+    def restart(self, credentials: Credentials, now: float, *, fresh_sockets: bool = False) -> None:
+        line = lines.Restart(at=now, credentials=credentials, fresh_sockets=fresh_sockets)
+        with self.recorded(line):
+            super().restart(credentials, now, fresh_sockets=fresh_sockets)
 
     def add_remote_candidate(self, candidate: Candidate, now: float) -> None:
         line = lines.AddRemoteCandidate(at=now, candidate=candidate)

@@ -128,10 +128,12 @@ class SetRemoteParameters(Input, tag="set_remote_parameters", kw_only=True, froz
     lite: bool = False
     ta: float | None = None
     renomination: bool = False
+    start_at: float | None = None
 
 
 class Restart(Input, tag="restart", kw_only=True, frozen=True):
     credentials: Credentials
+    fresh_sockets: bool = False
 
 
 class AddRemoteCandidate(Input, tag="add_remote_candidate", kw_only=True, frozen=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from ice_punch.ice import IceState
 from ice_punch.recording import lines
 from ice_punch.recording.pseudonyms import TooManyPseudonyms
-from ice_punch.recording.redaction import Redaction
+from ice_punch.recording.redaction import Redaction, TooManyCredentials
 from ice_punch.report import Report
 
 MAX_BYTES = 64 << 20
@@ -93,6 +93,8 @@ class Recorder:
             return lines.encode(self.redaction.line(line))
         except TooManyPseudonyms:
             self._stop("there are more addresses than can be replaced")
+        except TooManyCredentials:
+            self._stop("there are more passwords than can be replaced")
         except Exception as error:  # a fault here must not become one of the session
             self._over(f"{type(line).__name__} can not be recorded: {error!r}")
         return None

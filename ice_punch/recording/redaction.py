@@ -25,8 +25,13 @@ _ICE_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 """RFC 8839 section 5.4."""
 
 
-GENERATIONS = 4
-"""Of credentials that messages are still signed with."""
+MAX_CREDENTIALS = 256
+"""Of one recording: both sides have new ones with every ICE restart. None is forgotten, lest a
+message that comes late be written with the password that it was signed with."""
+
+
+class TooManyCredentials(Exception):
+    """More than ``MAX_CREDENTIALS``."""
 
 
 class Redaction:
@@ -42,15 +47,16 @@ class Redaction:
         self._secrets = [
             re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)") for secret in secrets if secret
         ]
-        self._known: deque[Credentials] = deque(maxlen=GENERATIONS * 2)
-        self._keys: list[Keys] = []
+        self._known: set[Credentials] = set()
+        self._keys: deque[Keys] = deque()
+        """The latest first: they are those that most messages are signed with."""
 
     @property
     def replaces_addresses(self) -> bool:
         return self._pseudonyms is not None
 
     def line(self, line: lines.Line) -> lines.Line:
-        """Raises TooManyPseudonyms."""
+        """Raises TooManyPseudonyms and TooManyCredentials."""
         match line:
             case lines.Header():
                 return self._header(line)
@@ -155,10 +161,13 @@ class Redaction:
         )
 
     def _learn(self, credentials: Credentials) -> None:
-        """Messages of an ICE restart and of the generation before it cross."""
-        if credentials not in self._known:
-            self._known.append(credentials)
-            self._keys = [(c.key, self._credentials(c).key) for c in self._known]
+        """Messages of an ICE restart and of the generations before it cross."""
+        if credentials in self._known:
+            return
+        if len(self._known) >= MAX_CREDENTIALS:
+            raise TooManyCredentials
+        self._known.add(credentials)
+        self._keys.appendleft((credentials.key, self._credentials(credentials).key))
 
     def _credentials(self, credentials: Credentials) -> Credentials:
         return Credentials(credentials.ufrag, self._password(credentials.pwd))

@@ -198,9 +198,10 @@ class _Player:
                     lite=line.lite,
                     ta=line.ta,
                     renomination=line.renomination,
+                    start_at=line.start_at,
                 )
             case lines.Restart():
-                agent.restart(line.credentials, now)
+                agent.restart(line.credentials, now, fresh_sockets=line.fresh_sockets)
             case lines.AddRemoteCandidate():
                 agent.add_remote_candidate(line.candidate, now)
             case lines.EndOfRemoteCandidates():

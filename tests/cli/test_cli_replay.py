@@ -48,7 +48,7 @@ def test_both_sides_of_a_call_replay_to_the_events_they_told(server: str, tmp_pa
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         first, *events, last = replayed(file)
         assert first["event"] == "recording"
-        assert (first["role"], first["redacted"], first["version"]) == (role, False, 1)
+        assert (first["role"], first["redacted"], first["version"]) == (role, False, 2)
         assert last["event"] == "replayed"
         assert last["complete"]
         assert last["state"] == "closed"
@@ -76,7 +76,7 @@ def test_people_see_a_picture_and_that_all_came_out_the_same(server: str, tmp_pa
     assert lines[0].startswith("the controlling side, recorded on 20")
     assert any("check" in line and "answered after" in line for line in lines)
     assert any("connected: a valid pair was found" in line for line in lines)
-    assert lines[-3] == "controlling side, format version 1, other addresses than the real ones"
+    assert lines[-3] == "controlling side, format version 2, other addresses than the real ones"
     assert lines[-2].startswith(("connected: ", "completed: "))
     assert lines[-1].startswith("replayed: ")
     assert lines[-1].endswith(" outputs, all as recorded")
@@ -223,10 +223,10 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda t: "call me\n", 2, "InvalidRecording", "it is not a recording of ice-punch"),
         (lambda t: '{"event": "state"}\n' + t, 2, "InvalidRecording", "not a recording"),
         (
-            lambda t: t.replace('"version":1', '"version":7'),
+            lambda t: t.replace('"version":2', '"version":1'),
             2,
             "RecordingVersionMismatch",
-            "the recording has format version 7, this ice-punch reads version 1",
+            "the recording has format version 1, this ice-punch reads version 2",
         ),
         (lambda t: t[:-100], 2, "RecordingCutShort", "cut short after 2 inputs: it has no end; "),
         (

@@ -36,6 +36,7 @@ class Studio:
         self.tapes: list[Tape] = []
         self.agents: list[RecordedAgent] = []
         self._options = options
+        self.redacts = bool(options.get("redact_addresses"))
 
     def make_agent(self, **arguments: Any) -> RecordedAgent:
         arguments.pop("pacer", None)

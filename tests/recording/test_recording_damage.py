@@ -98,6 +98,26 @@ def test_another_version_names_both(version: object) -> None:
     assert f"reads version {FORMAT_VERSION}" in str(error)
 
 
+def test_a_recording_of_the_first_version_gets_one_clear_line() -> None:
+    """As ice-punch wrote it before agents could restart: another agent, with other numbers."""
+    error = problem(
+        [
+            '{"what":"recording","version":1,"package":"0.1.0","controlling":true,'
+            '"credentials":{"ufrag":"ours","pwd":"AkZstHHKqtyZld+Z+KN0A3MA6"},'
+            '"config":{"ta":0.02,"rto":0.5,"rc":7,"rm":16,"patience":39.5,"give_up_after":null,'
+            '"max_pairs":100,"max_remote_candidates":100,"max_early_checks":64,'
+            '"consent_interval":5.0,"consent_timeout":30.0,"disconnected_after":13.0,'
+            '"components":[1],"direct_only":false,"software":"ice-punch"},'
+            '"policy":{"round_trips":1.5,"shortest":0.05,"longest":1.0}}\n',
+            '{"what":"drawn_bits","bits":64,"value":10499958131665514997}\n',
+            '{"what":"add_host_candidate","at":1.0,"address":["192.0.2.1",5000],'
+            '"local_preference":65535}\n',
+        ]
+    )
+    assert type(error) is RecordingVersionMismatch
+    assert str(error) == "the recording has format version 1, this ice-punch reads version 2"
+
+
 # -- cut short ---------------------------------------------------------------------------------
 
 

@@ -284,6 +284,10 @@ operations = st.lists(
         st.tuples(st.just("error"), st.integers(0, 30), st.sampled_from([400, 403, 487])),
         st.tuples(st.just("icmp"), st.integers(0, 30)),
         st.tuples(st.just("junk"), st.binary(max_size=60), addresses),
+        st.tuples(st.just("restart"), st.booleans()),
+        st.tuples(st.just("remove"), addresses),
+        st.tuples(st.just("reflexive"), servers, addresses, addresses),
+        st.tuples(st.just("data"), st.sampled_from(["sent", "received", "stranger"]), addresses),
     ),
     max_size=60,
 )
@@ -316,6 +320,8 @@ class Script:
         )
         self.bases: list[Address] = []
         self.out: list[Sent] = []
+        self.ours, self.peer = OURS, PEER
+        self.restarts = 0
 
     def run(self, operation: tuple[Any, ...]) -> None:
         bench, agent = self.bench, self.bench.agent
@@ -331,7 +337,9 @@ class Script:
             case ("query", server, address):
                 agent.query_server(server, address, self.base(address), bench.now)
             case ("meet", lite):
-                agent.set_remote_parameters(PEER, bench.now, lite=lite, ta=0.02)
+                agent.set_remote_parameters(
+                    self.peer, bench.now, lite=lite, ta=0.02, renomination=not lite
+                )
             case ("remote", candidate):
                 agent.add_remote_candidate(candidate, bench.now)
             case ("end",):
@@ -340,7 +348,8 @@ class Script:
                 data = bench.request(
                     use_candidate=use_candidate,
                     tie_breaker=tie_breaker,
-                    key=OURS.key if right else b"wrong",
+                    username=f"{self.ours.ufrag}:{self.peer.ufrag}",
+                    key=self.ours.key if right else b"wrong",
                 )
                 agent.receive_datagram(data, source, self.base(source), bench.now)
             case ("answer", number, mapped, right, elsewhere):
@@ -355,8 +364,38 @@ class Script:
                 stun = b"\0\x01" + data[:2].ljust(2, b"\0") + b"\x21\x12\xa4\x42" + data
                 for datagram in (data, stun):
                     agent.receive_datagram(datagram, source, self.base(source), bench.now)
+            case ("restart", fresh_sockets):
+                self.restart(fresh_sockets=fresh_sockets)
+            case ("remove", address):
+                agent.remove_local_candidate(self.base(address), bench.now)
+            case ("reflexive", server, mapped, address):
+                agent.add_server_reflexive_candidate(
+                    mapped,
+                    self.base(mapped),
+                    bench.now,
+                    server=server,
+                    server_address=address,
+                )
+            case ("data", "sent", _):
+                agent.data_sent(bench.now)
+            case ("data", "received", source):
+                agent.data_received(source, self.base(source), bench.now)
+            case ("data", "stranger", source):
+                agent.data_from_stranger(source, self.base(source), bench.now)
         bench.flush()
         self.out += [sent for sent in bench.take() if sent.is_request]
+
+    def restart(self, *, fresh_sockets: bool) -> None:
+        """The peer's part of it is the next ("meet", ...), which may never come."""
+        number = self.restarts + 1
+        ours = Credentials(f"ours{number}", f"password-{number}-of-this-side--")
+        try:
+            self.bench.agent.restart(ours, self.bench.now, fresh_sockets=fresh_sockets)
+        except ValueError:
+            return
+        self.restarts = number
+        self.ours = ours
+        self.peer = Credentials(f"peer{number}", f"password-{number}-of-that-side--")
 
     def base(self, other: Address) -> Address:
         family = [base for base in self.bases if (":" in base[0]) == (":" in other[0])]
@@ -368,7 +407,7 @@ class Script:
         sent = self.out[-1 - number % len(self.out)]
         response = response_to(sent.message, MessageClass.SUCCESS)
         response.add(XOR_MAPPED_ADDRESS, mapped if elsewhere else sent.local)
-        data = response.to_bytes(key=PEER.key if right else b"wrong")
+        data = response.to_bytes(key=self.peer.key if right else b"wrong")
         source = mapped if elsewhere else sent.destination
         self.bench.agent.receive_datagram(data, source, sent.local, self.bench.now)
 
@@ -378,7 +417,7 @@ class Script:
         sent = self.out[-1 - number % len(self.out)]
         response = response_to(sent.message, MessageClass.ERROR)
         response.add(ERROR_CODE, ErrorCode(code, "sorry, 93.184.216.34"))
-        data = response.to_bytes(key=PEER.key)
+        data = response.to_bytes(key=self.peer.key)
         self.bench.agent.receive_datagram(data, sent.destination, sent.local, self.bench.now)
 
 

@@ -184,11 +184,17 @@ def test_a_long_quiet_session_is_told_in_few_words() -> None:
     timeline = drawn(studio)
     assert timeline.seconds > 3500
     assert len(timeline.arrows) < 30
-    (counted,) = [mark for mark in timeline.marks if "checks and" in mark.text]
-    assert counted.text.startswith("357")  # seconds, of 3600
+    before, after = (mark for mark in timeline.marks if "checks and" in mark.text)
+    assert (before.text[:4], after.text[:4]) == ("1784", "1770")  # seconds, of 3600
     unanswered = [a for a in timeline.arrows if a.dropped]
     assert unanswered
     assert all(1800 < a.sent_at < 1806 for a in unanswered)
+    happened = [m.text for m in timeline.marks if before.at < m.at < after.at]
+    assert [text.partition(":")[0] for text in happened if "more checks" not in text] == [
+        "disconnected",
+        "an ICE restart is advised",
+        "completed",
+    ]
 
 
 def test_it_can_be_drawn_and_shown_on_a_page() -> None:
