@@ -30,15 +30,20 @@ def resolve_in(namespace, name, *, published=None, late=0.0):
     async def main():
         from aioice.mdns import create_mdns_protocol
 
-        started = time.monotonic()
-        asking = asyncio.create_task(resolve_mdns(name))
-        if published is not None:
-            await asyncio.sleep(late)
+        async def publish():
             protocol = await create_mdns_protocol()
             await protocol.publish(name, published)
+            return protocol
+
+        protocol = await publish() if published is not None and not late else None
+        started = time.monotonic()
+        asking = asyncio.create_task(resolve_mdns(name))
+        if late:
+            await asyncio.sleep(late)
+            protocol = await publish()
         ip = await asking
         took = time.monotonic() - started
-        if published is not None:
+        if protocol is not None:
             await protocol.close()
         return ip, took
 
