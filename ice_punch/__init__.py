@@ -14,7 +14,7 @@ from ice_punch.version import __version__
 _HOME = {
     "Cause": "ice_punch.diagnosis",
     "Channel": "ice_punch.channel",
-    "ChannelStats": "ice_punch.channel",
+    "ChannelStats": "ice_punch.channel_stats",
     "Diagnosis": "ice_punch.diagnosis",
     "GatheringOptions": "ice_punch.net.gatherer",
     "IceConnection": "ice_punch.connection",
@@ -61,7 +61,8 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from ice_punch.channel import Channel, ChannelStats
+    from ice_punch.channel import Channel
+    from ice_punch.channel_stats import ChannelStats
     from ice_punch.connection import IceConnection
     from ice_punch.diagnosis import Cause, Diagnosis, diagnose
     from ice_punch.errors import (

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from ice_punch.connection import ConnectionEvent, IceConnection
+from ice_punch.channel_stats import ChannelStats
+from ice_punch.connection import COOKIE, LIKE_STUN, ConnectionEvent, IceConnection
+from ice_punch.datagram import Buffer
 from ice_punch.diagnosis import Diagnosis
 from ice_punch.dtls import DtlsMachine, HandshakeCompleted, HandshakeFailedEvent, PeerClosed
 from ice_punch.dtls_driver import DtlsDriver
 from ice_punch.dtls_driver import Event as DtlsEvent
-from ice_punch.errors import ChannelClosed, ConsentLost, HandshakeFailed, IcePunchError
+from ice_punch.errors import (
+    ChannelClosed,
+    ConsentLost,
+    DatagramRefused,
+    HandshakeFailed,
+    IcePunchError,
+)
 from ice_punch.ice import IceState, StateChanged
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
+from ice_punch.outbox import PART, SEND_QUEUE, Outbox
 from ice_punch.path import Path
 from ice_punch.report import Report
 
 IN_FLIGHT = 0.2
 """Seconds, at least: how long what a peer sent before it said goodbye may still be on its way."""
 IN_FLIGHT_MAX = 2.0
+EMPTY = "DTLS does not carry empty datagrams"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +41,6 @@ class ChannelTimings:
     gathering: float | None = None
     checks: float | None = None
     dtls: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelStats:
-    """Counted since the channel opened."""
-
-    datagrams_sent: int = 0
-    datagrams_received: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    dropped_oldest: int = 0
-    """Received, and dropped because nobody read them in time."""
-    dropped_strangers: int = 0
-    """Datagrams from addresses that the peer has not proven to own."""
-    dropped_malformed: int = 0
-    """STUN or DTLS that could not be parsed or authenticated, and datagrams that are neither."""
-    rtt: float | None = None
-    """Seconds, the latest measured round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +67,11 @@ class Channel:
         dtls: DtlsMachine | None = None,
         *,
         receive_queue: int = RECEIVE_QUEUE,
+        send_queue: int = SEND_QUEUE,
+        newest_wins: bool = False,
     ) -> None:
+        """``send_queue`` and ``newest_wins`` are those of an encrypted channel; a plain one has
+        those of its connection."""
         self.connection = connection
         """The ICE session below."""
         self.encryption: Encryption | None = None
@@ -84,7 +80,6 @@ class Channel:
         self._on_closed: list[Callable[[], object]] = []
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(receive_queue, self._raise_end)
-        self._sent = self._bytes_sent = self._got = self._bytes_got = 0
         self._end: IcePunchError | None = None
         self._told = False
         self._parting: asyncio.TimerHandle | None = None
@@ -93,12 +88,17 @@ class Channel:
         self._watcher = asyncio.ensure_future(self._watch(connection.events()))
         self._dtls: DtlsDriver | None = None
         if dtls is None:
-            connection.set_data_handler(self._deliver)
+            self._outbox = connection.outbox
+            connection.set_batch_handler(self._deliver)
         else:
+            self._outbox = Outbox(
+                self._encrypt, self._raise_end, capacity=send_queue, newest_wins=newest_wins
+            )
+            connection.set_path_handler(self._on_path, self._outbox.resume)
             self._dtls = DtlsDriver(
                 dtls,
                 connection,
-                on_data=self._deliver_many,
+                on_data=lambda datagrams: self._deliver(datagrams, sum(map(len, datagrams))),
                 on_event=self._on_dtls_event,
                 on_error=self._finish,
             )
@@ -139,20 +139,30 @@ class Channel:
 
     @property
     def stats(self) -> ChannelStats:
-        counters = self.connection.counters
+        counters, losses = self.connection.counters, self.connection.losses
+        inbox, outbox, figures = self._inbox, self._outbox, self.connection.path_figures
         malformed = counters["stun_malformed"]
         if self._dtls is not None:
             malformed += self._dtls.counters.malformed + self._dtls.counters.discarded
-        path = self.path
         return ChannelStats(
-            datagrams_sent=self._sent,
-            datagrams_received=self._got,
-            bytes_sent=self._bytes_sent,
-            bytes_received=self._bytes_got,
-            dropped_oldest=self._inbox.dropped,
+            datagrams_sent=max(0, outbox.sent - losses.total),
+            datagrams_received=inbox.received,
+            bytes_sent=outbox.sent_bytes,
+            bytes_received=inbox.received_bytes,
+            queued=outbox.queued,
+            dropped_expired=outbox.expired,
+            dropped_queue_full=outbox.dropped_full,
+            dropped_by_host=losses.by_host,
+            dropped_too_large=losses.too_large,
+            dropped_unroutable=losses.unroutable,
+            dropped_oldest=inbox.dropped,
             dropped_strangers=counters["data_from_strangers"],
             dropped_malformed=malformed,
-            rtt=None if path is None else path.rtt,
+            rtt=figures.rtt,
+            rtt_smoothed=figures.rtt_smoothed,
+            rtt_min=figures.rtt_min,
+            loss=figures.loss,
+            path_mtu=figures.path_mtu,
         )
 
     @property
@@ -175,24 +185,54 @@ class Channel:
 
     # -- datagrams ----------------------------------------------------------------------------
 
-    def send_nowait(self, data: bytes) -> None:
+    def send_nowait(self, data: Buffer, *, expires_in: float | None = None) -> None:
         """Send one datagram, without waiting.
+
+        What is sent in one turn of the event loop leaves together, in order; the first at once.
+        While the kernel or `pacing_rate` lets nothing go, up to ``send_queue`` datagrams are held.
+        One that is still held ``expires_in`` seconds later is dropped and counted.
 
         Raises ChannelClosed, DatagramTooLarge, DatagramRefused (plain channels: what looks like
         STUN; encrypted ones: an empty datagram) or the error that ended the session.
         """
+        if self._end is not None:
+            self._raise_end()
+        if self._dtls is None:
+            if data[4:8] == COOKIE and data[0] < 4:
+                raise DatagramRefused(LIKE_STUN)
+        elif not data:
+            raise DatagramRefused(EMPTY)
+        if expires_in is None:
+            self._outbox.put(data)
+        else:
+            self._outbox.put_until(data, expires_in)
+
+    def send_many_nowait(self, datagrams: Sequence[Buffer]) -> None:
+        """``send_nowait`` for several, in order, or for none of them if one is refused."""
         self._raise_end()
         if self._dtls is None:
-            self.connection.send_nowait(data)
-        else:
-            self._dtls.send(data)
-        self._sent += 1
-        self._bytes_sent += len(data)
+            self.connection.send_many_nowait(datagrams)
+            return
+        if not all(datagrams):
+            raise DatagramRefused(EMPTY)
+        self._outbox.put_many(datagrams)
 
-    async def send(self, data: bytes) -> None:
-        """``send_nowait``, and let other tasks run. Raises the same."""
-        self.send_nowait(data)
-        await asyncio.sleep(0)
+    async def send(self, data: Buffer, *, expires_in: float | None = None) -> None:
+        """``send_nowait``, once there is room: it waits while many datagrams are held, and every
+        so often lets other tasks run. Raises the same."""
+        await self._outbox.room()
+        self.send_nowait(data, expires_in=expires_in)
+
+    async def send_many(self, datagrams: Sequence[Buffer]) -> None:
+        """``send_many_nowait``, a part at a time, each once there is room. Raises the same."""
+        for start in range(0, len(datagrams), PART):
+            part = datagrams[start : start + PART]
+            await self._outbox.room(len(part))
+            self.send_many_nowait(part)
+
+    async def drain(self) -> None:
+        """Wait until what was sent has left this host's queue, or can not leave any more."""
+        await self._outbox.drain()
 
     async def recv(self) -> bytes:
         """The next datagram.
@@ -201,6 +241,10 @@ class Channel:
         the peer vanished; both only after everything received before is read.
         """
         return await self._inbox.get()
+
+    async def recv_many(self, limit: int | None = None) -> list[bytes]:
+        """All datagrams that have come, at most ``limit``; waits for one. Raises as ``recv``."""
+        return await self._inbox.get_many(limit)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Datagrams until the channel is closed. Raises ConsentLost when the peer vanished."""
@@ -211,23 +255,50 @@ class Channel:
                 return
             yield datagram
 
-    def _deliver(self, data: bytes) -> None:
-        if self._end is not None:
-            return
-        self._got += 1
-        self._bytes_got += len(data)
-        self._inbox.put(data)
+    @property
+    def pacing_rate(self) -> float | None:
+        """Bytes of datagrams a second to spread what is sent to; None, as it begins, sends as fast
+        as the kernel takes them. Raises InvalidConfiguration for a rate that is none."""
+        return self._outbox.pacing_rate
 
-    def _deliver_many(self, datagrams: list[bytes]) -> None:
-        for data in datagrams:
-            self._deliver(data)
+    @pacing_rate.setter
+    def pacing_rate(self, rate: float | None) -> None:
+        self._outbox.pacing_rate = rate
+        self.connection.set_kernel_pacing(rate)
+
+    @property
+    def newest_wins(self) -> bool:
+        """Whether a full queue drops the oldest datagram for the newest, on the way out as it
+        always does on the way in. May be set at any time."""
+        return self._outbox.newest_wins
+
+    @newest_wins.setter
+    def newest_wins(self, wins: bool) -> None:
+        self._outbox.newest_wins = wins
+
+    def _deliver(self, datagrams: Sequence[bytes], size: int) -> None:
+        if self._end is None:
+            self._inbox.extend(datagrams, size)
 
     # -- DTLS ---------------------------------------------------------------------------------
+
+    def _encrypt(self, datagrams: Sequence[Buffer]) -> int:
+        """The sink of the outbox: all, as long as there is room below."""
+        assert self._dtls is not None
+        if not self.connection.writable:
+            return 0
+        self._dtls.send_many(datagrams)
+        return len(datagrams)
+
+    def _on_path(self) -> None:
+        over = self._end is not None or self.encryption is None
+        self._outbox.limit = -1 if over else self.max_datagram_size
 
     def _on_dtls_event(self, event: DtlsEvent) -> None:
         match event:
             case HandshakeCompleted():
                 self.encryption = Encryption(event.version, event.cipher)
+                self._on_path()
                 if not self._handshake.done():
                     self._handshake.set_result(None)
             case HandshakeFailedEvent():
@@ -251,6 +322,7 @@ class Channel:
             self._handshake.set_exception(error)
             self._handshake.exception()  # whoever waits gets it; nobody waiting is no fault
         self._inbox.wake()
+        self._outbox.close()
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close_below())
 
@@ -279,6 +351,7 @@ class Channel:
     async def close(self) -> None:
         """Tell the peer, and free everything, within about a second. May be called again."""
         if self._end is None:
+            self._outbox.flush()
             self._end = ChannelClosed("the channel is closed")
             if self._dtls is not None:
                 self._dtls.close()
@@ -286,6 +359,7 @@ class Channel:
                 self._handshake.set_exception(self._end)
                 self._handshake.exception()
             self._inbox.wake()
+            self._outbox.close()
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close_below())
         await asyncio.shield(self._closing)

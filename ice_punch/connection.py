@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ice_punch.datagram import RandomSource
+from ice_punch.channel_stats import PathFigures
+from ice_punch.data_path import SendLosses
+from ice_punch.datagram import Buffer, RandomSource
 from ice_punch.diagnosis import Diagnosis, why_relayed
 from ice_punch.driver import AgentDriver, common_pacer
 from ice_punch.errors import (
     ChannelClosed,
     ConsentLost,
     DatagramRefused,
-    DatagramTooLarge,
     GatheringFailed,
     IcePunchError,
     InvalidConfiguration,
@@ -40,7 +41,6 @@ from ice_punch.ice import (
     SelectedPairChanged,
     ServerQueryEnded,
     StateChanged,
-    resembles_stun,
 )
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
 from ice_punch.net.gatherer import GatheringOptions
@@ -48,7 +48,8 @@ from ice_punch.net.ice_server import IceServer
 from ice_punch.net.monitor import NetworkChanged
 from ice_punch.net.remote_candidates import RemoteCandidates
 from ice_punch.net.roaming import Roaming
-from ice_punch.path import Path, largest_datagram
+from ice_punch.outbox import PART, SEND_QUEUE, Outbox
+from ice_punch.path import PATH_MTU, Path, headers
 from ice_punch.report import Report
 from ice_punch.sdp import (
     Description,
@@ -58,10 +59,13 @@ from ice_punch.sdp import (
     make_ufrag,
     parse_candidate,
 )
+from ice_punch.stun import MAGIC_COOKIE
 
 if TYPE_CHECKING:
     from ice_punch.net.recording_file import RecordingFile, RecordingFiles
 
+COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
+LIKE_STUN = "a datagram that looks like STUN can not be told from it"
 DIRECT_ONLY_GIVE_UP = 8.0
 """Seconds. Without relays, what was silent for so long does not begin to answer."""
 EVENT_QUEUE = 1024
@@ -102,14 +106,18 @@ class IceConnection:
         options: GatheringOptions | None = None,
         agent_config: AgentConfig | None = None,
         receive_queue: int = RECEIVE_QUEUE,
+        send_queue: int = SEND_QUEUE,
+        newest_wins: bool = False,
         record: RecordingFiles | None = None,
     ) -> None:
         """Needs a running event loop.
 
         ``controlling`` is the role of the side that offers (RFC 8445 section 6.1.1); when both
-        sides say the same they sort it out. ``ice_servers`` are RFC 7064 and 7065 URIs. Everything
-        the agent is told goes to the next file of ``record``, to be replayed. Raises
-        InvalidConfiguration for a bad URI or contradictory options.
+        sides say the same they sort it out. ``ice_servers`` are RFC 7064 and 7065 URIs. At most
+        ``send_queue`` datagrams wait to be sent, and the newest are dropped when it is full: with
+        ``newest_wins`` the oldest. Everything the agent is told goes to the next file of
+        ``record``, to be replayed. Raises InvalidConfiguration for a bad URI or contradictory
+        options.
         """
         servers = tuple(s if isinstance(s, IceServer) else IceServer.parse(s) for s in ice_servers)
         options = options or GatheringOptions()
@@ -127,9 +135,23 @@ class IceConnection:
         self._agent = _make_agent(controlling, source, config, self._recording)
         self._inbox = Inbox(receive_queue, self._raise_failure)
         self._driver = AgentDriver(
-            self._agent, self._options, on_data=self._inbox.put, on_event=self._on_event
+            self._agent,
+            self._options,
+            on_datagrams=self._inbox.extend,
+            on_event=self._on_event,
+            on_path=self._on_path,
+            on_writable=self._on_writable,
         )
         self._roaming = Roaming(self._driver.gatherer, self._options, on_change=self._publish)
+        self._data = self._driver.data
+        self._outbox = Outbox(
+            self._data.send_many,
+            self._raise_not_connected,
+            capacity=send_queue,
+            newest_wins=newest_wins,
+        )
+        self._on_path_changed: Callable[[], None] | None = None
+        self._on_room: Callable[[], None] | None = None
         self.timings = Timings()
         self._valid = self._loop.create_future()
         self._failure: IcePunchError | None = None
@@ -319,8 +341,25 @@ class IceConnection:
 
     @property
     def max_datagram_size(self) -> int:
-        """Bytes: what every path of this kind carries without fragmentation."""
-        return largest_datagram(self._agent.data_pair())
+        """Bytes: the largest datagram ``send`` takes. It is what an IP packet of 1280 bytes has
+        room for until the path MTU is known (RFC 8899), and follows the path from then on."""
+        limit = self._data.limit
+        return limit if limit >= 0 else PATH_MTU - headers(None)
+
+    @property
+    def path_figures(self) -> PathFigures:
+        """Round trips, loss and MTU of the path that data takes now."""
+        pair = self._data.pair
+        if pair is None:
+            return PathFigures()
+        trip = pair.round_trip
+        return PathFigures(
+            rtt=trip.latest,
+            rtt_smoothed=trip.smoothed,
+            rtt_min=trip.minimum,
+            loss=trip.loss,
+            path_mtu=self._data.mtu,
+        )
 
     @property
     def counters(self) -> Counter[str]:
@@ -358,55 +397,83 @@ class IceConnection:
 
     # -- datagrams ----------------------------------------------------------------------------
 
-    def send_nowait(self, data: bytes) -> None:
-        """Send a datagram on the best path there is.
+    def send_nowait(self, data: Buffer, *, expires_in: float | None = None) -> None:
+        """Send a datagram on the best path there is, without waiting.
+
+        What is sent in one turn of the event loop leaves together, in order; the first at once.
+        While the kernel or `pacing_rate` lets nothing go, up to ``send_queue`` datagrams are held.
+        One that is still held ``expires_in`` seconds later is dropped and counted.
 
         Raises DatagramTooLarge, DatagramRefused (it looks like STUN, RFC 7983), ChannelClosed, or
         the error that ended the session.
         """
-        if resembles_stun(data):
-            raise DatagramRefused("a datagram that looks like STUN can not be told from it")
-        limit = self.max_datagram_size
-        if len(data) > limit:
-            raise DatagramTooLarge(len(data), limit)
-        self.send_record(data)
+        if data[4:8] == COOKIE and data[0] < 4:
+            raise DatagramRefused(LIKE_STUN)
+        if expires_in is None:
+            self._outbox.put(data)
+        else:
+            self._outbox.put_until(data, expires_in)
 
-    def send_record(self, data: bytes) -> None:
-        """Send what a protocol above has made to fit; raises ChannelClosed or what ended the
-        session."""
-        pair = self._agent.data_pair()
-        if pair is None or not self._driver.send(data, pair):
-            self._raise_failure()
-            raise ChannelClosed("the connection is not established")
+    def send_many_nowait(self, datagrams: Sequence[Buffer]) -> None:
+        """``send_nowait`` for several, in order, or for none of them if one is refused."""
+        if any([data[4:8] == COOKIE and data[0] < 4 for data in datagrams]):  # noqa: C419
+            raise DatagramRefused(LIKE_STUN)
+        self._outbox.put_many(datagrams)
 
-    def send_records(self, datagrams: Sequence[bytes]) -> None:
-        """``send_record`` for several, in order: they leave in as few system calls as the kernel
-        allows."""
-        for data in datagrams:
-            self.send_record(data)
+    async def send(self, data: Buffer, *, expires_in: float | None = None) -> None:
+        """``send_nowait``, once there is room: it waits while many datagrams are held, and every
+        so often lets other tasks run. Raises the same."""
+        await self._outbox.room()
+        self.send_nowait(data, expires_in=expires_in)
 
-    def send_segments(self, buffer: bytes | bytearray | memoryview, size: int) -> None:
-        """``send_record`` for datagrams of ``size`` bytes that lie back to back in ``buffer``; the
-        last may be shorter. ``buffer`` may be used again once this returns. With UDP segmentation
-        offload it goes to the kernel as it is."""
-        view = memoryview(buffer)
-        for start in range(0, len(view), size):
-            self.send_record(bytes(view[start : start + size]))
-
-    async def send(self, data: bytes) -> None:
-        """``send_nowait``, and let other tasks run."""
-        self.send_nowait(data)
-        await asyncio.sleep(0)
+    async def send_many(self, datagrams: Sequence[Buffer]) -> None:
+        """``send_many_nowait``, a part at a time, each once there is room. Raises the same."""
+        for start in range(0, len(datagrams), PART):
+            part = datagrams[start : start + PART]
+            await self._outbox.room(len(part))
+            self.send_many_nowait(part)
 
     async def recv(self) -> bytes:
         """The next datagram. Raises ChannelClosed after close, or the error that ended the
         session, once everything received before is read."""
         return await self._inbox.get()
 
-    def set_data_handler(self, handler: Callable[[bytes], None]) -> None:
+    async def recv_many(self, limit: int | None = None) -> list[bytes]:
+        """All datagrams that have come, at most ``limit``; waits for one. Raises as ``recv``."""
+        return await self._inbox.get_many(limit)
+
+    @property
+    def pacing_rate(self) -> float | None:
+        """Bytes of datagrams a second to spread what is sent to; None, as it begins, sends as fast
+        as the kernel takes them. Raises InvalidConfiguration for a rate that is none."""
+        return self._outbox.pacing_rate
+
+    @pacing_rate.setter
+    def pacing_rate(self, rate: float | None) -> None:
+        self._outbox.pacing_rate = rate
+        self.set_kernel_pacing(rate)
+
+    def set_data_handler(self, handler: Callable[[bytes], object]) -> None:
         """Give every datagram to ``handler`` instead of ``recv``."""
-        self._driver.on_data = handler
-        self._inbox.drain(handler)
+        self.set_batch_handler(lambda datagrams, _: [handler(data) for data in datagrams])
+
+    # -- for what is built on top -------------------------------------------------------------
+
+    @property
+    def outbox(self) -> Outbox:
+        """What ``send`` fills."""
+        return self._outbox
+
+    @property
+    def losses(self) -> SendLosses:
+        """Datagrams that this host did not send."""
+        return self._data.losses
+
+    def set_batch_handler(self, handler: Callable[[Sequence[bytes], int], object]) -> None:
+        """Give datagrams, and how many bytes they have together, to ``handler`` instead of
+        ``recv``."""
+        self._driver.on_datagrams = handler
+        self._inbox.drain(lambda data: handler((data,), len(data)))
 
     def set_segments_handler(self, handler: Callable[[memoryview, int], None]) -> None:
         """Give what is received to ``handler`` as it comes from the kernel: a buffer with one or
@@ -414,6 +481,62 @@ class IceConnection:
         is valid only during the call. STUN is not among them."""
         self._driver.on_segments = handler
         self._inbox.drain(lambda data: handler(memoryview(data), len(data)))
+
+    def set_path_handler(
+        self, on_path: Callable[[], None], on_writable: Callable[[], None]
+    ) -> None:
+        """``on_path`` is called when `max_datagram_size` has changed, or there is no path any more;
+        ``on_writable`` when `writable` has become true."""
+        self._on_path_changed, self._on_room = on_path, on_writable
+
+    def set_kernel_pacing(self, rate: float | None) -> None:
+        """Have the kernel spread packets too, where its queueing does that."""
+        self._data.set_pacing_rate(rate)
+
+    @property
+    def writable(self) -> bool:
+        """Whether datagrams can leave now. Where they can not, those of ``send_records`` and
+        ``send_segments`` are held up to a bound, or dropped, and counted."""
+        return not self._data.congested
+
+    def send_record(self, data: Buffer) -> None:
+        """Send what a protocol above has made to fit; raises ChannelClosed or what ended the
+        session."""
+        self.send_records((data,))
+
+    def send_records(self, datagrams: Sequence[Buffer]) -> None:
+        """``send_record`` for several, in order: they leave in as few system calls as the kernel
+        allows."""
+        if self._data.limit < 0:
+            self._raise_not_connected()
+        self._data.send_whatever(datagrams)
+
+    def send_segments(self, buffer: Buffer, size: int) -> None:
+        """``send_record`` for datagrams of ``size`` bytes that lie back to back in ``buffer``; the
+        last may be shorter. ``buffer`` may be used again once this returns. With UDP segmentation
+        offload it goes to the kernel as it is."""
+        if self._data.limit < 0:
+            self._raise_not_connected()
+        done = self._data.send_segments(buffer, size)
+        if done < len(buffer):
+            rest = memoryview(buffer)[done:]
+            self._data.send_whatever([rest[n : n + size] for n in range(0, len(rest), size)])
+
+    def _on_path(self) -> None:
+        self._outbox.limit = self._data.limit
+        if self._data.limit < 0:
+            self._outbox.wake()
+        if self._on_path_changed is not None:
+            self._on_path_changed()
+
+    def _on_writable(self) -> None:
+        self._outbox.resume()
+        if self._on_room is not None:
+            self._on_room()
+
+    def _raise_not_connected(self) -> None:
+        self._raise_failure()
+        raise ChannelClosed("the connection is not established")
 
     # -- what the agent tells -----------------------------------------------------------------
 
@@ -494,6 +617,8 @@ class IceConnection:
     def _end(self) -> list[asyncio.Task[None]]:
         """Fall silent now; the tasks that have yet to stop."""
         self._roaming.close()
+        self._outbox.flush()
+        self._outbox.close()
         self._driver.stop()
         if self._recording is not None:
             self._recording.end(self._driver.gatherer.reports)

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from ice_punch.data_path import TELL_EVERY, DataPath
 from ice_punch.datagram import Address
-from ice_punch.ice import (
-    MINIMUM_TA,
-    Agent,
-    CandidatePair,
-    DataReceived,
-    Event,
-    Pacer,
-    resembles_stun,
-)
+from ice_punch.ice import MINIMUM_TA, Agent, DataReceived, Event, Pacer, resembles_stun
 from ice_punch.net.gatherer import Gatherer, GatheringOptions
+from ice_punch.net.udp import split
+from ice_punch.stun import MAGIC_COOKIE
 
 _common_pacers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pacer]
 _common_pacers = weakref.WeakKeyDictionary()
+CLOCK_SLACK = 0.001
+"""Seconds by which an event loop may call a timer too early."""
+_COOKIE_BEGINS = MAGIC_COOKIE >> 24
+
+DatagramsHandler = Callable[[Sequence[bytes], int], object]
+"""Datagrams, and how many bytes they have together."""
+SegmentsHandler = Callable[[memoryview, int], None]
+"""Datagrams back to back, and the bytes of each, of which the last may be shorter."""
 
 
 def common_pacer() -> Pacer:
     """The pacer that all agents of an event loop share: no more than one new transaction every
     5 ms over all of them (RFC 8445 section 14.2)."""
     return _common_pacers.setdefault(asyncio.get_running_loop(), Pacer(MINIMUM_TA))
-
-
-NOTE_INTERVAL = 0.05
-"""Seconds between notes to the agent that application data flows: for many datagrams one."""
 
 
 class AgentDriver:
@@ -40,56 +40,46 @@ class AgentDriver:
         agent: Agent,
         options: GatheringOptions,
         *,
-        on_data: Callable[[bytes], None],
+        on_datagrams: DatagramsHandler,
         on_event: Callable[[Event], None],
+        on_path: Callable[[], None],
+        on_writable: Callable[[], None],
     ) -> None:
-        """``on_event`` gets every event of the agent but data, which goes to ``on_data``."""
+        """``on_event`` gets every event of the agent but data, which goes to ``on_datagrams``;
+        ``on_path`` is told when there is another path for data, or another limit of it, and
+        ``on_writable`` when the kernel takes datagrams again."""
         self.agent = agent
-        self.on_data = on_data
-        self.on_segments: Callable[[memoryview, int], None] | None = None
-        """Where data goes instead of ``on_data``: see ``IceConnection.set_segments_handler``."""
+        self.on_datagrams = on_datagrams
+        self.on_segments: SegmentsHandler | None = None
+        """Where data goes instead of ``on_datagrams``: see ``set_segments_handler``."""
         self.gatherer = Gatherer(
             agent,
             options,
             on_datagram=self._on_datagram,
             on_icmp_error=self._on_icmp_error,
             on_change=self.pump,
+            on_segments=self._on_segments,
+        )
+        self.data = DataPath(
+            agent,
+            self.gatherer.paths,
+            random.SystemRandom(),
+            on_limit=on_path,
+            on_timer=self._pump_soon,
+            on_writable=on_writable,
+            clock=self.now,
         )
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
+        self._told_at = 0.0
+        self._told_of: Address | None = None
         self._pumping = False
         self._stopped = False
-        self._note_sent_after = self._note_received_after = 0.0
 
     def now(self) -> float:
         return self._loop.time()
-
-    def send(self, data: bytes, pair: CandidatePair) -> bool:
-        """Send application data on a pair; False if its socket is gone."""
-        path = self.gatherer.paths.get(pair.base)
-        if path is None:
-            return False
-        path.send(data, pair.remote.address)
-        self.note_sent()
-        return True
-
-    def note_sent(self) -> None:
-        """Application data has left, one datagram or many: silence means more from now on."""
-        now = self.now()
-        if now >= self._note_sent_after:
-            self._note_sent_after = now + NOTE_INTERVAL
-            self.agent.data_sent(now)
-            self.pump()
-
-    def note_received(self, source: Address, local: Address) -> None:
-        """Application data came from the peer, one datagram or many."""
-        now = self.now()
-        if now >= self._note_received_after:
-            self._note_received_after = now + NOTE_INTERVAL
-            self.agent.data_received(source, local, now)
-            self.pump()
 
     def pump(self) -> None:
         """Carry out what the agent wants: datagrams, events, the next timer."""
@@ -101,7 +91,7 @@ class AgentDriver:
                 # RFC 8838 section 10: a candidate is told of before its first check leaves.
                 while (event := self.agent.next_event()) is not None:
                     if isinstance(event, DataReceived):
-                        self.on_data(event.data)
+                        self.on_datagrams((event.data,), len(event.data))
                     else:
                         self._on_event(event)
                 transmits = self.agent.datagrams_to_send(self.now())
@@ -111,9 +101,14 @@ class AgentDriver:
                     path = self.gatherer.paths.get(local)
                     if path is not None:
                         path.send(data, destination)
+            self.data.follow(self.now())
         finally:
             self._pumping = False
-        due = None if self._stopped else self.agent.get_timer()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        times = [] if self._stopped else [self.agent.get_timer(), self.data.get_timer()]
+        due = min((t for t in times if t is not None), default=None)
         if due != self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -128,26 +123,79 @@ class AgentDriver:
 
     def _on_timer(self) -> None:
         self._timer = self._timer_at = None
-        self.agent.handle_timer(self.now())
+        now = self.now()
+        due = self.agent.get_timer()
+        if due is not None and due <= now + CLOCK_SLACK:
+            self.agent.handle_timer(now)
+        self.data.handle_timer(now)
         self.pump()
 
-    def _on_datagram(self, data: bytes, source: Address, local: Address) -> None:
+    def _pump_soon(self) -> None:
+        """Not from within a send: what sends must not be called by what it calls."""
+        self._loop.call_soon(self.pump)
+
+    # -- what comes in ------------------------------------------------------------------------
+
+    def _on_segments(
+        self, buffer: bytearray, size: int, segment: int, source: Address, local: Address
+    ) -> None:
+        """Datagrams of one size and source, as the kernel has them; nearly always data."""
         if self._stopped:
             return
-        if not resembles_stun(data):
-            if self.agent.accepts_data(source, local):
-                self.agent.counters["data_received"] += 1
-                self.note_received(source, local)
-                if self.on_segments is not None:
-                    self.on_segments(memoryview(data), len(data))
-                else:
-                    self.on_data(data)
+        if not size or _COOKIE_BEGINS in buffer[4:size:segment]:
+            self._sort(split(buffer, size, segment), source, local)
+        elif self._accepts(-(-size // segment), source, local):
+            if self.on_segments is None:
+                self.on_datagrams(split(buffer, size, segment), size)
             else:
-                self.agent.counters["data_from_strangers"] += 1
-                self.agent.data_from_stranger(source, local, self.now())
-                self.pump()
+                with memoryview(buffer) as view, view[:size] as received:
+                    self.on_segments(received, segment)
+
+    def _sort(self, datagrams: Sequence[bytes], source: Address, local: Address) -> None:
+        """One of these may be STUN."""
+        data: list[bytes] = []
+        for datagram in datagrams:
+            if resembles_stun(datagram):
+                self._on_data(data, source, local)
+                data = []
+                self._on_stun(datagram, source, local)
+            else:
+                data.append(datagram)
+        self._on_data(data, source, local)
+
+    def _on_datagram(self, data: bytes, source: Address, local: Address) -> None:
+        self._sort((data,), source, local)
+
+    def _on_data(self, datagrams: Sequence[bytes], source: Address, local: Address) -> None:
+        if self._stopped or not datagrams or not self._accepts(len(datagrams), source, local):
             return
-        self.agent.receive_datagram(data, source, local, self.now())
+        if self.on_segments is None:
+            self.on_datagrams(datagrams, sum(map(len, datagrams)))
+            return
+        for data in datagrams:
+            self.on_segments(memoryview(data), len(data))
+
+    def _accepts(self, count: int, source: Address, local: Address) -> bool:
+        agent = self.agent
+        if not agent.accepts_data(source, local):
+            agent.counters["data_from_strangers"] += count
+            agent.data_from_stranger(source, local, self.now())
+            self.pump()
+            return False
+        agent.counters["data_received"] += count
+        now = self.now()
+        if now >= self._told_at + TELL_EVERY or source != self._told_of:
+            self._told_at, self._told_of = now, source
+            agent.data_received(source, local, now)
+            self.pump()
+        return True
+
+    def _on_stun(self, data: bytes, source: Address, local: Address) -> None:
+        if self._stopped:
+            return
+        now = self.now()
+        if not self.data.receive_stun(data, source, local, now):
+            self.agent.receive_datagram(data, source, local, now)
         self.pump()
 
     def _on_icmp_error(self, local: Address, destination: Address) -> None:

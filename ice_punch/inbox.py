@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 RECEIVE_QUEUE = 1024
 """Datagrams held for a slow reader; past that the oldest go."""
@@ -16,22 +16,47 @@ class Inbox:
     def __init__(self, limit: int, raise_end: Callable[[], None]) -> None:
         self.dropped = 0
         """Datagrams that nobody read in time."""
-        self._limit = limit
+        self.received = self.received_bytes = 0
         self._raise_end = raise_end
-        self._datagrams: deque[bytes] = deque()
+        self._datagrams: deque[bytes] = deque(maxlen=limit)
         self._readers: deque[asyncio.Future[None]] = deque()
 
     def put(self, data: bytes) -> None:
-        if len(self._datagrams) >= self._limit:
-            self._datagrams.popleft()
-            self.dropped += 1
-        self._datagrams.append(data)
+        self.extend((data,), len(data))
+
+    def extend(self, datagrams: Sequence[bytes], size: int) -> None:
+        """Take datagrams of ``size`` bytes together."""
+        held = self._datagrams
+        count = len(datagrams)
+        assert held.maxlen is not None
+        over = len(held) + count - held.maxlen
+        if over > 0:
+            self.dropped += over
+        held.extend(datagrams)
+        self.received += count
+        self.received_bytes += size
         if self._readers:
-            self._wake_one()
+            self._wake(count)
 
     async def get(self) -> bytes:
         """The oldest datagram held, or the next to come. Raises what ``raise_end`` raises, once
         everything that came before is read."""
+        if not self._datagrams:
+            await self._arrival()
+        return self._datagrams.popleft()
+
+    async def get_many(self, limit: int | None = None) -> list[bytes]:
+        """Everything held, at most ``limit``; at least one. Waits and raises as ``get``."""
+        if not self._datagrams:
+            await self._arrival()
+        held = self._datagrams
+        if limit is not None and limit < len(held):
+            return [held.popleft() for _ in range(max(1, limit))]
+        taken = list(held)
+        held.clear()
+        return taken
+
+    async def _arrival(self) -> None:
         while not self._datagrams:
             self._raise_end()
             reader = asyncio.get_running_loop().create_future()
@@ -40,23 +65,21 @@ class Inbox:
                 await reader
             except asyncio.CancelledError:
                 if self._datagrams and reader.done() and not reader.cancelled():
-                    self._wake_one()  # we were woken for a datagram that another may have now
+                    self._wake(1)  # we were woken for a datagram that another may have now
                 raise
-        return self._datagrams.popleft()
 
-    def drain(self, handler: Callable[[bytes], None]) -> None:
+    def drain(self, handler: Callable[[bytes], object]) -> None:
         """Give everything held to ``handler``."""
         while self._datagrams:
             handler(self._datagrams.popleft())
 
     def wake(self) -> None:
         """The end may have come: let every reader look."""
-        while self._readers:
-            self._wake_one()
+        self._wake(len(self._readers))
 
-    def _wake_one(self) -> None:
-        while self._readers:
+    def _wake(self, count: int) -> None:
+        while self._readers and count > 0:
             reader = self._readers.popleft()
             if not reader.done():
                 reader.set_result(None)
-                return
+                count -= 1

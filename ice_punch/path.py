@@ -46,8 +46,8 @@ class Path:
         return f"{self.kind} {format_address(self.remote)} rtt {rtt} ms"
 
 
-def largest_datagram(pair: CandidatePair | None) -> int:
-    """Bytes of UDP payload that a path of this kind carries without fragmentation."""
+def headers(pair: CandidatePair | None) -> int:
+    """Bytes that an IP packet on a path of this kind has besides the datagram."""
     version = 4 if pair is None else pair.remote.ip_version
     overhead = RELAY_OVERHEAD if pair is not None and pair.relayed else 0
-    return PATH_MTU - IP_HEADER[version] - UDP_HEADER - overhead
+    return IP_HEADER[version] + UDP_HEADER + overhead

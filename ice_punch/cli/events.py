@@ -100,7 +100,8 @@ def relayed(why: Diagnosis) -> Event:
 
 def closed(reason: str, channel: Channel) -> Event:
     stats = dataclasses.asdict(channel.stats)
-    stats["rtt_ms"] = _ms(stats.pop("rtt"))
+    for name in ("rtt", "rtt_smoothed", "rtt_min"):
+        stats[f"{name}_ms"] = _ms(stats.pop(name))
     return {"event": "closed", "reason": reason, "stats": stats}
 
 

@@ -67,6 +67,8 @@ class Attempt:
             controlling=offerer,
             options=options.gathering(ice_servers),
             receive_queue=options.receive_queue,
+            send_queue=options.send_queue,
+            newest_wins=options.newest_wins,
             record=options.record,
         )
         if signaling_host:
@@ -142,6 +144,8 @@ class Attempt:
             self._connection,
             self._dtls(remote),
             receive_queue=self._options.receive_queue,
+            send_queue=self._options.send_queue,
+            newest_wins=self._options.newest_wins,
         )
         self.channel.on_closed(self._channel_closed)
         await self.channel.open(signaling_time)

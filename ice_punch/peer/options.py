@@ -13,6 +13,7 @@ from ice_punch.ice import Candidate
 from ice_punch.inbox import RECEIVE_QUEUE
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
+from ice_punch.outbox import SEND_QUEUE
 
 if TYPE_CHECKING:
     from ice_punch.net.recording_file import RecordingFiles
@@ -53,6 +54,10 @@ class PeerOptions:
     """To connect, from knowing that the peer is there."""
     receive_queue: int = RECEIVE_QUEUE
     """Datagrams held for a slow reader; past that the oldest go."""
+    send_queue: int = SEND_QUEUE
+    """Datagrams held while none can leave; past that the newest go."""
+    newest_wins: bool = False
+    """Past ``send_queue`` the oldest go."""
     observer: Callable[[PeerEvent], None] | None = None
     """Told of everything that happens on the way."""
     record: RecordingFiles | None = None

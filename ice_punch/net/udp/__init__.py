@@ -1,6 +1,7 @@
 """UDP sockets on an event loop, with the kernel's segmentation and receive offload."""
 
 from ice_punch.net.udp.binding import BUFFER_SIZE, bind, check_port_range
+from ice_punch.net.udp.offload import split
 from ice_punch.net.udp.socket import (
     DRAIN_LIMIT,
     MAX_DATAGRAM,
@@ -24,4 +25,5 @@ __all__ = [
     "UdpStats",
     "bind",
     "check_port_range",
+    "split",
 ]

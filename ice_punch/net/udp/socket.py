@@ -78,7 +78,9 @@ class UdpSocket:
         self._unsent: deque[tuple[bytes, Address]] = deque()
         self._blocked = False
         self._on_segments = on_segments
-        self._receives_segments = on_segments is not None and offload.enable_receive(sock)
+        self._receives_segments = (
+            on_segments is not None and segment and offload.enable_receive(sock)
+        )
         self._reports_icmp = icmp.enable(sock)
         self._sender = Sender(
             sock,
@@ -107,8 +109,8 @@ class UdpSocket:
         """Bind to ``ip`` and a free port of ``port_range`` (both ends included), or to ``port``.
 
         With ``on_segments`` datagrams come as the kernel has them, many at a time where it has
-        receive offload, and ``on_datagram`` is not called. ``segment`` False sends without
-        segmentation offload.
+        receive offload, and ``on_datagram`` is not called. ``segment`` False does without either
+        offload.
 
         Raises PortRangeExhausted when no port is free, InvalidConfiguration for a range that is
         none, InterfaceNotFound when ``ip`` is not an address of this host, OSError for the rest.
@@ -130,6 +132,11 @@ class UdpSocket:
     def receives_segments(self) -> bool:
         """Whether the kernel may hand in several datagrams as one packet."""
         return self._receives_segments
+
+    @property
+    def congested(self) -> bool:
+        """Whether the kernel takes no more for now."""
+        return self._blocked or bool(self._unsent) or self._starting is not None
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -177,7 +184,9 @@ class UdpSocket:
         if sys.platform == "linux":
             value = _UNPACED if rate is None else min(max(1, int(rate)), _UNPACED - 1)
             with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, value)
+                self._socket.setsockopt(
+                    socket.SOL_SOCKET, _SO_MAX_PACING_RATE, value.to_bytes(4, sys.byteorder)
+                )
 
     def close(self) -> None:
         """Stop and close; what is still queued is dropped. May be called twice."""
@@ -240,7 +249,7 @@ class UdpSocket:
     def _on_readable(self) -> None:
         before = self.stats.received
         if self._receives_segments:
-            self._read_segments()
+            self._read_packets()
         else:
             self._read()
         if self.stats.received == before:
@@ -261,7 +270,7 @@ class UdpSocket:
                 continue
             self._take(size, size, source[:2])
 
-    def _read_segments(self) -> None:
+    def _read_packets(self) -> None:
         receive, limit = self._socket.recvmsg_into, self.stats.received + DRAIN_LIMIT_OFFLOAD
         for _ in range(DRAIN_LIMIT):
             if self._closed or self.stats.received >= limit:

@@ -1,0 +1,254 @@
+"""The way of application data below a connection: which socket, to where, how much fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ice_punch.datagram import Address, Buffer, RandomSource
+from ice_punch.ice import Agent, CandidatePair, IceState
+from ice_punch.net.gatherer import Path
+from ice_punch.net.route_mtu import route_mtu
+from ice_punch.net.udp import UdpSocket
+from ice_punch.path import PATH_MTU, headers
+from ice_punch.path_mtu import PathMtuSearch
+from ice_punch.path_probe import PathProbes
+
+PATHS_REMEMBERED = 8
+"""Paths whose MTU is kept in mind when another one carries data."""
+
+TELL_EVERY = 0.05
+"""Seconds between words to the agent that data is sent and received."""
+
+
+@dataclass(slots=True)
+class SendLosses:
+    """Datagrams of the application that this host did not send, by reason."""
+
+    by_host: int = 0
+    """A full queue or buffer of the kernel's, or a packet filter."""
+    too_large: int = 0
+    """Larger than the path carries, which nobody knew when they were taken."""
+    unroutable: int = 0
+    """No route, or no path any more."""
+
+    @property
+    def total(self) -> int:
+        return self.by_host + self.too_large + self.unroutable
+
+
+class DataPath:
+    """Follows the pair that has consent, and sends on it. ``follow`` comes after every call to the
+    agent."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        paths: Mapping[Address, Path],
+        random: RandomSource,
+        *,
+        on_limit: Callable[[], None],
+        on_timer: Callable[[], None],
+        on_writable: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """``on_limit`` is told when `limit` is another, ``on_timer`` when a timer, ours or the
+        agent's, may be due earlier, ``on_writable`` when datagrams can leave again."""
+        self.losses = SendLosses()
+        self.pair: CandidatePair | None = None
+        """The pair that data is sent on. None: there is none with consent."""
+        self._agent = agent
+        self._paths = paths
+        self._on_limit = on_limit
+        self._on_timer = on_timer
+        self._on_writable = on_writable
+        self._clock = clock
+        self._probes = PathProbes(agent, random)
+        self._path: Path | None = None
+        self._socket: UdpSocket | None = None
+        self._destination: Address = ("", 0)
+        self._search: PathMtuSearch | None = None
+        self._searches: dict[tuple[Address, Address], PathMtuSearch] = {}
+        self._told_at = -TELL_EVERY
+        self._pacing_rate: float | None = None
+        self._limit = -1
+        self._ever = False
+
+    # -- the path -----------------------------------------------------------------------------
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of an IP packet that the path carries, as far as is known."""
+        return PATH_MTU if self._search is None else self._search.mtu
+
+    @property
+    def limit(self) -> int:
+        """Bytes: the largest datagram; below zero while nothing can be sent."""
+        return self._limit
+
+    def follow(self, now: float) -> None:
+        """Take the path that the agent has data on now."""
+        pair = self._agent.data_pair()
+        path = None if pair is None else self._paths.get(pair.base)
+        if pair is not self.pair or path is not self._path:
+            self._leave()
+            self._take(pair if path is not None else None, path)
+        if self._search is None and pair is not None and self._agent.selected_pair() is pair:
+            self._begin_search(pair, now)
+        self._measure()
+
+    def _leave(self) -> None:
+        socket = self._socket
+        if socket is not None:
+            socket.on_writable = socket.on_path_mtu = None
+        self._probes.clear()
+
+    def _take(self, pair: CandidatePair | None, path: Path | None) -> None:
+        self.pair, self._path = pair, path
+        self._socket = path if isinstance(path, UdpSocket) else None
+        self._search = None
+        if pair is None:
+            return
+        self._destination = pair.remote.address
+        if self._socket is not None:
+            self._socket.on_writable = self._on_writable
+            self._socket.on_path_mtu = self._too_big
+            if self._pacing_rate is not None:
+                self._socket.set_pacing_rate(self._pacing_rate)
+        self._on_writable()
+
+    def _measure(self) -> None:
+        # Where the path was lost and may come back, datagrams are held for it.
+        self._ever = self._ever or self.pair is not None
+        none = not self._ever or self._agent.state in (IceState.FAILED, IceState.CLOSED)
+        limit = -1 if none else max(0, self.mtu - headers(self.pair))
+        if limit != self._limit:
+            self._limit = limit
+            self._on_limit()
+
+    def set_pacing_rate(self, rate: float | None) -> None:
+        """Have the kernel spread what leaves, where it can. Bytes a second."""
+        self._pacing_rate = rate
+        if self._socket is not None:
+            self._socket.set_pacing_rate(rate)
+
+    # -- sending ------------------------------------------------------------------------------
+
+    @property
+    def congested(self) -> bool:
+        """Whether nothing can leave for now."""
+        return self._path is None or (self._socket is not None and self._socket.congested)
+
+    def send_many(self, datagrams: Sequence[Buffer]) -> int:
+        """Send datagrams in order. How many are dealt with: sent, or lost and counted. The rest may
+        be given again once ``on_writable`` was called."""
+        self._note_sending(max(map(len, datagrams), default=0))
+        socket = self._socket
+        if socket is None:
+            return self._send_each(datagrams)
+        stats = socket.stats
+        before = stats.sent, stats.dropped, stats.too_large
+        done = socket.send_many(datagrams, self._destination)
+        if stats.sent - before[0] != done:
+            self._note_losses(done, before)
+        return done
+
+    def send_segments(self, buffer: Buffer, size: int) -> int:
+        """``send_many`` for datagrams of ``size`` bytes back to back, of which the last may be
+        shorter. How many bytes are dealt with."""
+        self._note_sending(size)
+        socket = self._socket
+        if socket is None:
+            view = memoryview(buffer)
+            return size * self._send_each([view[n : n + size] for n in range(0, len(view), size)])
+        stats = socket.stats
+        before = stats.sent, stats.dropped, stats.too_large
+        done = socket.send_segments(buffer, size, self._destination)
+        count = -(-done // size)
+        if stats.sent - before[0] != count:
+            self._note_losses(count, before)
+        return done
+
+    def send_whatever(self, datagrams: Sequence[Buffer]) -> None:
+        """``send_many`` that leaves nothing to the caller: what the kernel does not take now, the
+        socket holds, up to a bound."""
+        rest = datagrams[self.send_many(datagrams) :]
+        if self._path is None:
+            self.losses.unroutable += len(rest)
+            return
+        for data in rest:
+            if not self._path.send(bytes(data), self._destination):
+                self.losses.by_host += 1
+
+    def _send_each(self, datagrams: Sequence[Buffer]) -> int:
+        path = self._path
+        if path is None:
+            return 0
+        for data in datagrams:
+            if path.send(bytes(data), self._destination) is False:
+                self.losses.by_host += 1
+        return len(datagrams)
+
+    def _note_losses(self, done: int, before: tuple[int, int, int]) -> None:
+        assert self._socket is not None
+        stats = self._socket.stats
+        sent, dropped, too_large = (
+            now - then
+            for now, then in zip((stats.sent, stats.dropped, stats.too_large), before, strict=True)
+        )
+        self.losses.by_host += dropped
+        self.losses.too_large += too_large
+        self.losses.unroutable += done - sent - dropped - too_large
+
+    def _note_sending(self, size: int) -> None:
+        now = self._clock()
+        if now < self._told_at + TELL_EVERY:
+            return
+        self._told_at = now
+        self._agent.data_sent(now)
+        if self._search is not None and self.pair is not None:
+            self._search.used(size + headers(self.pair), now)
+        self._on_timer()
+
+    # -- the path MTU -------------------------------------------------------------------------
+
+    def _begin_search(self, pair: CandidatePair, now: float) -> None:
+        key = pair.base, pair.remote.address
+        search = self._searches.pop(key, None)
+        if search is None:
+            version = 6 if ":" in pair.base[0] else 4
+            ceiling = route_mtu(pair.base[0], pair.remote.address)
+            search = PathMtuSearch(version, ceiling, now, pair.rtt)
+        self._searches[key] = self._search = search
+        while len(self._searches) > PATHS_REMEMBERED:
+            del self._searches[next(iter(self._searches))]
+
+    def _too_big(self, destination: Address, mtu: int) -> None:
+        if self._search is not None and destination == self._destination:
+            self._search.packet_too_big(mtu, self._clock())
+            self._measure()
+            self._on_timer()
+
+    def receive_stun(self, data: bytes, source: Address, local: Address, now: float) -> bool:
+        """Whether a message answers a probe of ours; anything else is the agent's."""
+        size = self._probes.answered(data, source, local)
+        if size is None:
+            return False
+        if self._search is not None:
+            self._search.answered(size, now)
+        self._measure()
+        return True
+
+    def get_timer(self) -> float | None:
+        return None if self._search is None or self.pair is None else self._search.get_timer()
+
+    def handle_timer(self, now: float) -> None:
+        """Send the probes that are due."""
+        if self._search is None or self.pair is None or self._path is None:
+            return
+        for size in self._search.handle_timer(now):
+            payload = size - headers(self.pair) if size else 0
+            probe = self._probes.make(self.pair, payload, size)
+            if probe is not None:
+                self._path.send(probe, self._destination)
+        self._measure()

@@ -1,0 +1,289 @@
+"""Datagrams on their way out: what is sent in one turn of the event loop leaves together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+from ice_punch.datagram import Buffer
+from ice_punch.errors import DatagramTooLarge, InvalidConfiguration
+from ice_punch.net.udp.offload import MAX_BYTES, MAX_SEGMENTS
+from ice_punch.pacing import TokenBucket
+
+SEND_QUEUE = 1024
+"""Datagrams held while the kernel or the pacing rate lets none go."""
+LEAST_LIFE = 0.001
+"""Seconds for which any datagram lives: those that are sent in one turn leave at its end."""
+PART = 256
+"""Datagrams that ``send_many`` takes in at a time."""
+YIELD_AFTER = 256
+"""Datagrams that ``send`` takes in a row before it lets other tasks run."""
+
+Sink = Callable[[Sequence[Buffer]], int]
+"""Sends datagrams in order and returns how many it has dealt with; the rest waits for ``resume``.
+It may have the first few only, and none of the others."""
+
+
+class _Perishable(NamedTuple):
+    data: bytes
+    expires_at: float
+
+
+class Outbox:
+    """Collects datagrams and gives them to a sink in as few calls as it can.
+
+    The first datagram of a turn of the event loop leaves at once, those that follow in the same
+    turn together: when there are as many as the kernel takes at a time, or at the end of the turn.
+    What can not leave waits in a bounded queue.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        raise_end: Callable[[], None],
+        *,
+        capacity: int = SEND_QUEUE,
+        newest_wins: bool = False,
+    ) -> None:
+        """``raise_end`` raises what there is to raise where ``limit`` is below zero."""
+        if capacity < 1:
+            raise InvalidConfiguration(f"a queue of {capacity} datagrams holds nothing")
+        self.limit = -1
+        """Bytes: the largest datagram taken. Below zero: none, for nothing can be sent."""
+        self.newest_wins = newest_wins
+        """A full queue drops the oldest datagram in place of the newest."""
+        self.sent = self.sent_bytes = 0
+        """What the sink has dealt with."""
+        self.expired = 0
+        self.dropped_full = 0
+        """Dropped because the queue was full: the newest, or with ``newest_wins`` the oldest."""
+        self._sink = sink
+        self._raise_end = raise_end
+        self._capacity = capacity
+        self._loop = asyncio.get_running_loop()
+        self._queue: list[bytes | _Perishable] = []
+        self._perishable = 0
+        self._full = 1
+        """Datagrams in the queue with which something has to be done."""
+        self._in_turn = False
+        self._blocked = False
+        self._streak = 0
+        self._bucket: TokenBucket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+
+    # -- in -----------------------------------------------------------------------------------
+
+    def put(self, data: Buffer) -> None:
+        """Take one datagram. Raises DatagramTooLarge, or what ``raise_end`` raises."""
+        if len(data) > self.limit:
+            self._refuse(data)
+        self._append(data if type(data) is bytes else bytes(data))
+
+    def put_until(self, data: Buffer, expires_in: float) -> None:
+        """``put`` for a datagram that is not worth sending later than ``expires_in`` s from now."""
+        if len(data) > self.limit:
+            self._refuse(data)
+        if not expires_in >= 0:
+            self.expired += 1
+            return
+        self._perishable += 1
+        expires_at = self._loop.time() + max(expires_in, LEAST_LIFE)
+        self._append(_Perishable(bytes(data), expires_at))
+
+    def put_many(self, datagrams: Sequence[Buffer]) -> None:
+        """Take datagrams in order, or none of them. Raises as ``put``."""
+        largest = max(map(len, datagrams), default=0)
+        if largest > self.limit:
+            self._refuse(next(data for data in datagrams if len(data) == largest))
+        if not self._queue and not self._blocked and self._bucket is None:
+            datagrams = datagrams[self._give(datagrams) :]
+            if not datagrams:
+                return
+        self._queue += [d if type(d) is bytes else bytes(d) for d in datagrams]
+        self.flush()
+        self._bound()
+
+    def _append(self, entry: bytes | _Perishable) -> None:
+        queue = self._queue
+        queue.append(entry)
+        if self._in_turn:
+            if len(queue) >= self._full:
+                self.flush()
+                self._bound()
+            return
+        self._in_turn = True
+        self._loop.call_soon(self._end_turn)
+        if len(queue) == 1:
+            self.flush()
+        self._bound()
+
+    def _refuse(self, data: Buffer) -> None:
+        if self.limit < 0:
+            self._raise_end()
+        raise DatagramTooLarge(len(data), max(0, self.limit))
+
+    # -- out ----------------------------------------------------------------------------------
+
+    def _end_turn(self) -> None:
+        self._in_turn = False
+        self._streak = 0
+        if self._queue:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what may be sent, without waiting for the end of the turn."""
+        if self._blocked or not self._queue:
+            return
+        if self._perishable:
+            self._drop_expired()
+        queue = self._queue
+        if self._perishable:
+            ready = [e.data if isinstance(e, _Perishable) else e for e in queue]
+        else:
+            ready = cast(list[bytes], queue)
+        if self._bucket is not None:
+            ready = ready[: self._affordable(ready, self._bucket)]
+        done = self._give(ready) if ready else 0
+        if self._perishable:
+            self._perishable -= sum(isinstance(entry, _Perishable) for entry in queue[:done])
+        del queue[:done]
+        if queue and not self._blocked:
+            self._wait_for_tokens()
+        if self._waiting and not self.congested:
+            self.wake()
+
+    def _give(self, datagrams: Sequence[Buffer]) -> int:
+        """Have the sink deal with datagrams; how many it has."""
+        done = self._sink(datagrams)
+        if done == len(datagrams):
+            size = sum(map(len, datagrams))
+        else:
+            self._blocked = True
+            size = sum(map(len, datagrams[:done]))
+        self.sent += done
+        self.sent_bytes += size
+        if self._bucket is not None:
+            self._bucket.spend(size)
+        # The next ones had better fit one packet of the kernel's with room for a record's header.
+        self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (len(datagrams[0]) + 40)))
+        return done
+
+    def resume(self) -> None:
+        """The sink takes datagrams again, or another one may."""
+        self._blocked = False
+        self.flush()
+
+    def _bound(self) -> None:
+        """Keep the queue within its capacity."""
+        queue = self._queue
+        if not self._stuck:
+            return
+        self._full = self._capacity + 1
+        if len(queue) > self._capacity and self._perishable:
+            self._drop_expired()
+            queue = self._queue
+        excess = len(queue) - self._capacity
+        if excess > 0:
+            doomed = slice(0, excess) if self.newest_wins else slice(self._capacity, None)
+            self._perishable -= sum(isinstance(entry, _Perishable) for entry in queue[doomed])
+            del queue[doomed]
+            self.dropped_full += excess
+
+    def _drop_expired(self) -> None:
+        now = self._loop.time()
+        kept = [e for e in self._queue if not isinstance(e, _Perishable) or e.expires_at >= now]
+        gone = len(self._queue) - len(kept)
+        self.expired += gone
+        self._perishable -= gone
+        self._queue = kept
+
+    # -- pacing -------------------------------------------------------------------------------
+
+    @property
+    def pacing_rate(self) -> float | None:
+        """Bytes a second that may leave; None: as fast as the kernel takes them."""
+        return None if self._bucket is None else self._bucket.rate
+
+    @pacing_rate.setter
+    def pacing_rate(self, rate: float | None) -> None:
+        if rate is not None and not 0 < rate < float("inf"):
+            raise InvalidConfiguration(f"{rate} bytes a second is no rate")
+        self._bucket = None if rate is None else TokenBucket(rate, self._loop.time())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.flush()
+
+    def _affordable(self, datagrams: Sequence[Buffer], bucket: TokenBucket) -> int:
+        """How many may leave by the pacing rate."""
+        tokens = bucket.available(self._loop.time())
+        for number, data in enumerate(datagrams):
+            if tokens <= 0:
+                return number
+            tokens -= len(data)
+        return len(datagrams)
+
+    def _wait_for_tokens(self) -> None:
+        if self._timer is None and self._bucket is not None:
+            due = self._bucket.next_at(self._loop.time())
+            self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.flush()
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    @property
+    def _stuck(self) -> bool:
+        return self._blocked or self._timer is not None
+
+    @property
+    def congested(self) -> bool:
+        """Whether whoever can wait had better do so."""
+        return self._stuck and not self.newest_wins and 2 * len(self._queue) >= self._capacity
+
+    @property
+    def queued(self) -> int:
+        """Datagrams that have yet to leave."""
+        return len(self._queue)
+
+    async def room(self, count: int = 1) -> None:
+        """Return when ``count`` more datagrams are welcome; every so often let other tasks run."""
+        self._streak += count
+        if self._streak >= YIELD_AFTER:
+            self._streak = 0
+            await asyncio.sleep(0)
+        while self.congested and self.limit >= 0:
+            waiting = self._loop.create_future()
+            self._waiting.append(waiting)
+            await waiting
+
+    async def drain(self) -> None:
+        """Return when everything has left, or nothing can leave any more."""
+        while self._queue and self.limit >= 0:
+            if not self._stuck:
+                await asyncio.sleep(0)
+                continue
+            waiting = self._loop.create_future()
+            self._waiting.append(waiting)
+            await waiting
+
+    def wake(self) -> None:
+        """Let whoever waits for room look again."""
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def close(self) -> None:
+        """Nothing can leave any more; what still waits is dropped."""
+        self.limit = -1
+        self._queue.clear()
+        self._perishable = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.wake()
