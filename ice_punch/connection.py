@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import weakref
 from collections import Counter
@@ -25,6 +26,7 @@ from ice_punch.errors import (
     InvalidDescription,
     NoRoute,
     PeerSilent,
+    RestartRefused,
 )
 from ice_punch.ice import (
     Agent,
@@ -38,6 +40,7 @@ from ice_punch.ice import (
     IceState,
     LocalCandidateFound,
     Pacer,
+    RestartAdvised,
     SelectedPairChanged,
     ServerQueryEnded,
     StateChanged,
@@ -52,6 +55,7 @@ from ice_punch.outbox import PART, SEND_QUEUE, Outbox
 from ice_punch.path import PATH_MTU, Path, headers
 from ice_punch.report import Report
 from ice_punch.sdp import (
+    RENOMINATION,
     Description,
     Fingerprint,
     Setup,
@@ -71,7 +75,9 @@ DIRECT_ONLY_GIVE_UP = 8.0
 EVENT_QUEUE = 1024
 """Events held for each iterator; past that the oldest go."""
 
-ConnectionEvent = StateChanged | LocalCandidateFound | SelectedPairChanged | NetworkChanged
+ConnectionEvent = (
+    StateChanged | LocalCandidateFound | SelectedPairChanged | RestartAdvised | NetworkChanged
+)
 
 
 @dataclass(slots=True)
@@ -170,6 +176,9 @@ class IceConnection:
         )
         self._subscribers: weakref.WeakSet[asyncio.Queue[ConnectionEvent | None]]
         self._subscribers = weakref.WeakSet()  # an iterator that is dropped takes its queue along
+        self._queries_news = asyncio.Event()
+        self._restarts = 0
+        self._advised = False
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
 
@@ -245,42 +254,109 @@ class IceConnection:
             ufrag=credentials.ufrag,
             pwd=credentials.pwd,
             pacing=round(self._agent.config.ta * 1000),
+            options=("trickle", "ice2", RENOMINATION),
             setup=setup,
             fingerprints=fingerprints,
             tls_id=tls_id,
             mid="0" if self._remote is None else self._remote.mid,
             candidates=self.local_candidates if candidates else (),
-            end_of_candidates=candidates and self._gathering_over,
+            end_of_candidates=candidates and self._gathering_over and not self._restarts,
             protocol="UDP/DTLS/SCTP" if encrypted else "UDP",
             formats=("webrtc-datachannel",) if encrypted else ("octet-stream",),
         )
 
-    def set_remote_description(self, description: Description | str) -> None:
-        """The peer's SDP. Checks begin as soon as there are pairs.
+    def set_remote_description(
+        self, description: Description | str, *, start_at: float | None = None
+    ) -> None:
+        """The peer's SDP. Checks begin as soon as there are pairs, or at ``start_at`` on the clock
+        of the event loop.
 
-        Raises InvalidDescription if it is not a description, or not one of this session.
+        A description with another ufrag and another pwd is the peer's ICE restart, or its answer to
+        ours (RFC 8839 section 4.4.1.1.1). If it is the peer's, this side restarts too: send it
+        ``local_description`` once more. Raises InvalidDescription if it is not a description, or
+        if only one of the two has changed.
         """
         remote = (
             description if isinstance(description, Description) else Description.parse(description)
         )
         credentials = Credentials(remote.ufrag, remote.pwd)
         self.start_gathering()
+        known = self._agent.remote_credentials
+        if known is not None and known != credentials:
+            if credentials.ufrag == known.ufrag or credentials.pwd == known.pwd:
+                raise InvalidDescription("an ICE restart changes both ufrag and pwd")
+            if not self._may_restart:
+                raise InvalidDescription("the description is one of another session")
+            self._restart(fresh_sockets=False)
+        again = self._agent.remote_credentials is None
         try:
             self._agent.set_remote_parameters(
                 credentials,
                 self._loop.time(),
                 lite=remote.lite,
                 ta=None if remote.pacing is None else remote.pacing / 1000,
+                renomination=RENOMINATION in remote.options,
+                start_at=start_at,
             )
         except ValueError as error:
             raise InvalidDescription(str(error)) from None
-        if self._remote is None:
-            self._remote, self._remote_since = remote, self._loop.time()
+        if again:
+            self._remote = remote
+            self._remote_candidates.restart()
+        if self._remote_since is None:
+            self._remote_since = self._loop.time()
         for candidate in remote.candidates:
             self.add_remote_candidate(candidate)
         if remote.end_of_candidates:
             self.add_remote_candidate(None)
         self._driver.pump()
+
+    def restart(self, *, fresh_sockets: bool = False, asked: bool = False) -> None:
+        """Begin an ICE restart (RFC 8445 section 9). Datagrams go on where they go until the new
+        path is selected, and encryption above is not touched. Send the peer ``local_description``
+        once more, and give its answer to ``set_remote_description``. ``fresh_sockets``: with other
+        ports, as a ``RestartAdvised`` may want it. ``asked``: it is the peer's restart.
+
+        Raises RestartRefused before the session has connected for the first time, unless the peer
+        or a ``RestartAdvised`` wants it, while a restart waits for the peer, and when the
+        connection is closed.
+        """
+        if not self._may_restart and not asked:
+            raise RestartRefused("there is nothing to restart: the session has never connected")
+        self._restart(fresh_sockets=fresh_sockets)
+        self._driver.pump()
+
+    @property
+    def _may_restart(self) -> bool:
+        connected = self._valid.done() and self._failure is None
+        return connected or self._advised
+
+    async def addresses_known(self, timeout: float) -> None:
+        """Wait until the servers have told the addresses of fresh sockets, for ``timeout`` s at
+        most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._agent.queries_busy:
+                    self._queries_news.clear()
+                    await self._queries_news.wait()
+
+    def _restart(self, *, fresh_sockets: bool) -> None:
+        if self._closed:
+            raise RestartRefused("the connection is closed")
+        source = random.SystemRandom()
+        credentials = Credentials(make_ufrag(source), make_pwd(source))
+        try:
+            self._agent.restart(credentials, self._loop.time(), fresh_sockets=fresh_sockets)
+        except ValueError as error:
+            raise RestartRefused(str(error)) from None
+        self._restarts += 1
+        if fresh_sockets:
+            self._driver.gatherer.open_fresh_sockets()
+
+    @property
+    def restarting(self) -> bool:
+        """Whether a restart of ours waits for the peer's new description."""
+        return self._agent.restarting
 
     @property
     def remote_description(self) -> Description | None:
@@ -545,12 +621,16 @@ class IceConnection:
             self._recording.note(event, self._driver.gatherer.reports)
         if isinstance(event, ServerQueryEnded):
             self._driver.gatherer.queries_changed()
+            self._queries_news.set()
         elif isinstance(event, LocalCandidateFound):
             if event.candidate.type is not CandidateType.PRFLX and not self._gathering_over:
                 self._gathered.append(event.candidate)
                 self._gathered_more.set()
             self._publish(event)
         elif isinstance(event, SelectedPairChanged):
+            self._publish(event)
+        elif isinstance(event, RestartAdvised):
+            self._advised = True
             self._publish(event)
         elif isinstance(event, StateChanged):
             self._on_state(event)

@@ -47,6 +47,10 @@ class InvalidDescription(IcePunchError, ValueError):
     """A session description or candidate line breaks the grammar of RFC 8839, 8842 or 8122."""
 
 
+class RestartRefused(IcePunchError):
+    """An ICE restart at the wrong time: nothing has connected yet, or another one is under way."""
+
+
 class GatheringFailed(IcePunchError):
     """No local candidate of any kind could be gathered."""
 

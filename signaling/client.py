@@ -140,6 +140,11 @@ class SignalingClient:
         return self._session.self_id
 
     @property
+    def round_trip(self) -> float | None:
+        """Seconds to the server and back, when it last welcomed this client."""
+        return self._session.round_trip
+
+    @property
     def connected(self) -> bool:
         """Whether there is a connection that the server has greeted."""
         return self._session.established

@@ -17,7 +17,7 @@ MAX_WAITING = 128
 """Candidates, or fragments of them, that wait for their description."""
 MAX_WAIT = 15.0
 """Seconds that one waits."""
-RESTART_INTERVAL = 5.0
+RESTART_INTERVAL = 1.0
 """Seconds between two restarts."""
 
 T = TypeVar("T")
@@ -74,10 +74,10 @@ class Negotiation(Generic[T]):
         """The first step of an attempt of ours."""
         if self.generation >= 0:
             raise ValueError("the attempt has begun already")
-        return self._next_step(now)
+        return self._next_step(None)
 
     def restart(self, now: float) -> MakeOffer | AskForOffer | None:
-        """ICE is to restart: what to send. ``None``: a restart is under way, or was 5 s ago."""
+        """ICE is to restart: what to send. ``None``: a restart is under way, or was 1 s ago."""
         if not self._may_restart(now):
             return None
         return self._next_step(now)
@@ -154,7 +154,7 @@ class Negotiation(Generic[T]):
             return False
         return self._asked_at is None or now >= self._asked_at + RESTART_INTERVAL
 
-    def _next_step(self, now: float) -> MakeOffer | AskForOffer:
+    def _next_step(self, now: float | None) -> MakeOffer | AskForOffer:
         self._asked_at = now
         if not self.offers:
             return AskForOffer(self.generation + 1)

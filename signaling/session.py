@@ -85,6 +85,9 @@ class ClientSession:
         """The fatal error the server sent on this connection."""
         self.drain: Drain | None = None
         """The server's notice that it goes away."""
+        self.round_trip: float | None = None
+        """Seconds from hello to welcome, the last time."""
+        self._greeted_at = 0.0
         self.epoch = 0
         """How many identities this session has had."""
         self.self_id = ""
@@ -127,6 +130,7 @@ class ClientSession:
             resume=resume,
         )
         self._outgoing.append(encode(hello))
+        self._greeted_at = now
 
     def connection_lost(self) -> None:
         self.established = False
@@ -226,6 +230,7 @@ class ClientSession:
             self.fault = "the server broke the protocol: welcome came twice"
             return []
         self.established = True
+        self.round_trip = now - self._greeted_at
         self.epoch += 1
         self.self_id = welcome.self
         self._sid = welcome.sid

@@ -21,8 +21,13 @@ Event = dict[str, Any]
 
 
 def observed(event: PeerEvent) -> Event:
-    """``signaling``, ``candidate``, ``state``, ``selected`` or ``network``."""
-    from ice_punch.ice import LocalCandidateFound, SelectedPairChanged, StateChanged
+    """``signaling``, ``candidate``, ``state``, ``selected``, ``restart`` or ``network``."""
+    from ice_punch.ice import (
+        LocalCandidateFound,
+        RestartAdvised,
+        SelectedPairChanged,
+        StateChanged,
+    )
     from ice_punch.net.monitor import NetworkChanged
     from ice_punch.peer import RemoteCandidateFound
 
@@ -36,6 +41,8 @@ def observed(event: PeerEvent) -> Event:
         case SelectedPairChanged(pair=pair):
             kind = "relayed" if pair.relayed else "direct"
             return {"event": "selected", "kind": kind, "pair": _pair(pair.report())}
+        case RestartAdvised(reason=reason):
+            return {"event": "restart", "reason": reason}
         case NetworkChanged(added=added, removed=removed):
             came = [{"interface": a.interface, "ip": a.ip} for a in added]
             return {"event": "network", "added": came, "removed": list(removed)}

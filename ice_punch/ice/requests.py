@@ -24,8 +24,8 @@ MAX_CHASED = 4
 maps by port and the other by address, the second leads to a path."""
 
 
-FOLLOW_INTERVAL = 0.1
-"""Seconds between checks of ports that unauthenticated data came from."""
+FOLLOW_INTERVAL = 0.3
+"""Seconds for which a port that unauthenticated data came from is the only one that is asked."""
 
 
 class Requests:
@@ -36,6 +36,7 @@ class Requests:
         self._conclusion = conclusion
         self._early: deque[CheckReceived] = deque()
         self._follow_at = float("-inf")
+        self._followed: CandidatePair | None = None
 
     def receive(self, request: Message, source: Address, local: Address, now: float) -> None:
         session = self._session
@@ -171,22 +172,32 @@ class Requests:
             return False
         if session.remote_credentials is None or now < self._follow_at:
             return False
+        if session.remote.find(source, selected.component) is not None or session.remote.full:
+            return False
         self._follow_at = now + FOLLOW_INTERVAL
-        if session.remote.find(source, selected.component) is not None:
-            return False
-        if session.remote.full:
-            self._make_room(selected.component)
-        if session.remote.full:
-            return False
+        self._forget_followed()
         priority = peer_reflexive_priority(selected.remote.priority)
         remote = session.remote.learn(source, selected.component, priority)
         pair = session.form_pair(selected.local, remote)
         if pair is None:
             return False
         pair.first_heard_at = now
+        self._followed = pair
         session.check_list.trigger(pair)
         session.counters["ports_followed"] += 1
         return True
+
+    def _forget_followed(self) -> None:
+        """Nobody answered at the port before: of those that anybody can invent one is enough."""
+        session, pair = self._session, self._followed
+        if pair is None or pair.requests_received or session.check_list.find(*pair.key) is not pair:
+            return
+        if pair.valid:
+            return
+        for check in pair.checks:
+            check.retransmission.cancel()
+        session.check_list.remove(pair)
+        session.remote.all.remove(pair.remote)
 
     def _nominates(self, check: CheckReceived) -> bool:
         """Whether the check nominates its pair, and no later nomination has come before."""

@@ -121,6 +121,8 @@ class Gatherer:
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[str, HostSocket] = {}
         """By IP address."""
+        self._spoiled: list[HostSocket] = []
+        """Those that fresh ones stand in for; relays may still use them."""
         self._relays = Relays(
             agent,
             self.paths,
@@ -156,13 +158,15 @@ class Gatherer:
         servers: Iterable[IceServer],
         sockets: Sequence[HostSocket],
         sources: Mapping[bool, str],
+        *,
+        relays: bool = True,
     ) -> None:
         """Ask every server from these sockets, and for one relay, from one of the ``sources`` (by
         whether they are IPv6) if there are any."""
         under_way: list[IceServer] = []
         self._rounds.append(under_way)
         tasks = [
-            asyncio.ensure_future(self._use(server, sockets, sources, under_way))
+            asyncio.ensure_future(self._use(server, sockets, sources, under_way, relays=relays))
             for server in servers
         ]
         try:
@@ -204,13 +208,27 @@ class Gatherer:
             # Relays were reached from what is gone; another address may reach them as well.
             self._gather_later(lost, [], {})
 
+    def open_fresh_sockets(self) -> None:
+        """Another port for every host candidate, for an agent that restarts with fresh sockets. The
+        old ones stay open: what carried data before still does."""
+        if self._closed or self._options.relay_only:
+            return
+        addresses = self._options.snapshot().usable
+        self._spoiled += self._sockets.values()
+        self._sockets = {}
+        with contextlib.suppress(PortRangeExhausted):
+            sockets = self._open_sockets(addresses, addresses, new=True)
+            self._gather_later(self._options.ice_servers, sockets, {}, relays=False)
+
     def _gather_later(
         self,
         servers: Iterable[IceServer],
         sockets: Sequence[HostSocket],
         sources: Mapping[bool, str],
+        *,
+        relays: bool = True,
     ) -> None:
-        task = asyncio.ensure_future(self._gather(servers, sockets, sources))
+        task = asyncio.ensure_future(self._gather(servers, sockets, sources, relays=relays))
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 
@@ -224,6 +242,10 @@ class Gatherer:
             self._forget(socket.local)
             socket.close()
             self.counters["addresses_gone"] += 1
+        for socket in [socket for socket in self._spoiled if socket.ip in gone]:
+            self._spoiled.remove(socket)
+            self._forget(socket.local)
+            socket.close()
         return lost
 
     def _forget(self, base: Address) -> None:
@@ -357,9 +379,14 @@ class Gatherer:
         sockets: Sequence[HostSocket],
         sources: Mapping[bool, str],
         under_way: list[IceServer],
+        *,
+        relays: bool,
     ) -> None:
-        relays = server.is_relay and not self._options.direct_only
+        asks_only = not relays
+        relays = relays and server.is_relay and not self._options.direct_only
         asks = server.transport == "udp" and server.scheme in ("stun", "turn")
+        if asks_only and not asks:
+            return
         if not relays and not asks and server.scheme in ("stun", "stuns"):
             why = f"what {server.uri} sees of TCP or TLS tells nothing of UDP"
             self._report(server, "unresolved", why, "address")
@@ -473,7 +500,7 @@ class Gatherer:
             task.cancel()
         self.servers.close()
         await self._relays.close()
-        for socket in self._sockets.values():
+        for socket in (*self._sockets.values(), *self._spoiled):
             socket.close()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import re
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +23,11 @@ from ice_punch.errors import (
     SignalingFailed,
     WrongSecret,
 )
-from ice_punch.ice import Candidate, IceState
+from ice_punch.ice import Candidate, IceState, LocalCandidateFound, RestartAdvised
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingChanged
 from ice_punch.peer.post import Candidates, Goodbye, Offer, Post, Restart
+from ice_punch.peer.restarting import Restarts
 from ice_punch.report import Report, Told
 from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
 from signaling.errors import SealBroken, SignalingError
@@ -34,6 +36,8 @@ from signaling.messages import ErrorCode, Kind
 from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
 
 MAX_EARLY_FRAGMENTS = 32
+LONGEST_WAY = 2.0
+"""Seconds that a letter may take for checks to wait for it."""
 WRONG_SECRET = "the peer does not have this link's secret (the part after '#')"  # noqa: S105
 
 
@@ -53,6 +57,7 @@ class Attempt:
         asks: bool = False,
         ice_servers: tuple[IceServer, ...] = (),
         signaling_host: str = "",
+        server_rtt: float | None = None,
         began: float | None = None,
     ) -> None:
         self.post = post
@@ -76,8 +81,21 @@ class Attempt:
         self._certificate = Certificate.generate() if options.encrypt else None
         self._tls_id = make_tls_id(random.SystemRandom()) if options.encrypt else None
         self._setup = Setup.ACTPASS  # RFC 8842 section 5.2
+        self._server_rtt = server_rtt
+        self._letter: Offer | None = None
+        self._restarts = Restarts(
+            self._connection,
+            self.negotiation,
+            describe=self._describe_restart,
+            ask=self._ask_for_restart,
+            take=self._take_description,
+            way=self._way,
+        )
         self._remote: asyncio.Future[Description] = self._loop.create_future()
+        self._current_remote: Description | None = None
+        """The peer's description of the current generation."""
         self._remote_candidates: set[Candidate] = set()
+        self._trickling: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._goodbye: asyncio.Task[None] | None = None
@@ -132,13 +150,10 @@ class Attempt:
             await self._describe("answer")
         signaling_time = self._loop.time() - self._began
         self._options.observe(SignalingChanged("answered"))
-        self._observe_remote(remote.candidates)
-        self._connection.set_remote_description(remote)
-        generation = self.negotiation.generation
-        for fragment in self.negotiation.description_set(
-            generation, remote.ufrag, self._loop.time()
-        ):
-            self._take_fragment(fragment, remote)
+        # The peer that answers waits until the other one has its answer: checks that reach a router
+        # before its own host has sent anything may spoil the port for it.
+        start_at = None if self._offerer else self._loop.time() + self._way()
+        self._take_description(remote, self.negotiation.generation, start_at)
         await self._reach()
         self.channel = Channel(
             self._connection,
@@ -175,12 +190,47 @@ class Attempt:
             fingerprints=certificate.fingerprints() if certificate else (),
             tls_id=self._tls_id,
         )
-        await self.post.send(kind, Offer(description.to_sdp()), self.negotiation.generation)
+        offer = Offer(description.to_sdp(), self._server_rtt)
+        await self.post.send(kind, offer, self.negotiation.generation)
         if kind == "answer":
             self.negotiation.answered()
-        else:
+        elif not self.negotiation.generation:
             self._options.observe(SignalingChanged("offered"))
-        self._tasks.append(asyncio.ensure_future(self._trickle()))
+        self._trickle_on()
+
+    # -- restarts -----------------------------------------------------------------------------
+
+    async def _describe_restart(self, offer: bool) -> None:
+        # RFC 8842 section 5.5: the DTLS association stays, and so do roles and fingerprints.
+        await self._describe("offer" if offer else "answer")
+
+    async def _ask_for_restart(self, generation: int, reason: str) -> None:
+        await self.post.send("restart", Restart(reason), generation)
+
+    def _take_description(
+        self, remote: Description, generation: int, start_at: float | None
+    ) -> None:
+        self._current_remote = remote
+        self._observe_remote(remote.candidates)
+        self._connection.set_remote_description(remote, start_at=start_at)
+        now = self._loop.time()
+        for fragment in self.negotiation.description_set(generation, remote.ufrag, now):
+            self._take_fragment(fragment, remote)
+
+    def _way(self) -> float:
+        """Seconds that a letter takes to the peer, over the server; 0 if nobody knows."""
+        theirs = self._letter.server_rtt if self._letter is not None else None
+        if theirs is None or self._server_rtt is None or not 0 <= theirs <= LONGEST_WAY:
+            return 0.0
+        return min((theirs + self._server_rtt) / 2, LONGEST_WAY)
+
+    def _restart(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a step of a restart. What goes wrong with it leaves the session as it was."""
+        self._tasks.append(asyncio.ensure_future(self._carefully(work)))
+
+    async def _carefully(self, work: Coroutine[Any, Any, None]) -> None:
+        with contextlib.suppress(IcePunchError, SignalingError):
+            await work
 
     async def _answer(self) -> Description:
         """What the peer answers to our first word, unless gathering fails before it comes."""
@@ -225,6 +275,13 @@ class Attempt:
                 self._news.set()
         self._news.set()
 
+    def _trickle_on(self) -> None:
+        """One task tells of candidates, of whatever generation they are."""
+        if self._trickling is None or self._trickling.done():
+            self._trickling = asyncio.ensure_future(self._trickle())
+            self._tasks.append(self._trickling)
+        self._news.set()
+
     async def _trickle(self) -> None:
         """Send fragments (RFC 8840 section 4.4: each repeats what was sent) as candidates come."""
         ended = False
@@ -248,6 +305,10 @@ class Attempt:
     async def _observe(self) -> None:
         async for event in self._connection.events():
             self._options.observe(event)
+            if isinstance(event, RestartAdvised):
+                self._restart(self._restarts.advised(event))
+            elif isinstance(event, LocalCandidateFound):
+                self._news.set()
 
     # -- what the peer says -------------------------------------------------------------------
 
@@ -259,14 +320,16 @@ class Attempt:
         try:
             message = self.post.open(kind, generation, data)
             if isinstance(message, Offer):
-                if not self._remote.done() and self._is_next(kind, generation):
-                    self._remote.set_result(Description.parse(message.sdp))
+                self._receive_description(kind, generation, message)
+            elif isinstance(message, Restart):
+                if self._remote.done():
+                    self._restart(self._restarts.asked(generation))
             elif isinstance(message, Candidates):
                 fragment = Fragment.parse(message.sdpfrag)
                 now = self._loop.time()
                 due = self.negotiation.receive_candidates(generation, fragment.ufrag, fragment, now)
                 if due is not None:
-                    self._take_fragment(due, self._remote.result())
+                    self._take_fragment(due, self._current_remote)
             elif isinstance(message, Goodbye):
                 self._peer_ended(kind, message)
         except SealBroken:
@@ -274,13 +337,33 @@ class Attempt:
         except InvalidDescription as error:
             self._fail(error)
 
+    def _receive_description(self, kind: str, generation: int, letter: Offer) -> None:
+        if not self._remote.done():
+            if self._is_next(kind, generation):
+                self._letter = letter
+                self._remote.set_result(Description.parse(letter.sdp))
+            return
+        if self._current_remote is None or not self._is_next(kind, generation):
+            return
+        try:
+            remote = Description.parse(letter.sdp)
+            if remote.fingerprints != self._current_remote.fingerprints:
+                raise InvalidDescription("an ICE restart leaves DTLS as it is")
+            self._letter = letter
+            if kind == "answer":
+                self._restarts.answered(remote, generation)
+            else:
+                self._restart(self._restarts.offered(remote, generation))
+        except InvalidDescription:
+            return  # the session goes on as it was
+
     def _is_next(self, kind: str, generation: int) -> bool:
         if kind == "answer":
             return self.negotiation.receive_answer(generation)
         return self.negotiation.receive_offer(generation)
 
-    def _take_fragment(self, fragment: Fragment, remote: Description) -> None:
-        if fragment.pwd != remote.pwd:
+    def _take_fragment(self, fragment: Fragment, remote: Description | None) -> None:
+        if remote is None or fragment.pwd != remote.pwd:
             return  # RFC 8840 section 4.4: of another generation
         self._observe_remote(fragment.candidates)
         for candidate in fragment.candidates:

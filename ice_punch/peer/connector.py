@@ -120,6 +120,7 @@ class Connector:
             asks=self._welcome.order < listener.order,
             ice_servers=offered_servers(self._welcome.ice_servers),
             signaling_host=self._link.server.host,
+            server_rtt=self._client.round_trip,
             began=began,
         )
         return await self._attempt.run()

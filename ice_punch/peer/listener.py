@@ -251,6 +251,7 @@ class Listener:
                 offerer=offerer,
                 ice_servers=self._ice_servers,
                 signaling_host=self._link.server.host,
+                server_rtt=self._client.round_trip,
             )
         except IcePunchError as error:
             self._offer_result(error)

@@ -16,6 +16,9 @@ class Offer(msgspec.Struct, frozen=True):
     """An offer or an answer: SDP, RFC 8839."""
 
     sdp: str
+    server_rtt: float | None = None
+    """Seconds from the sender to the signaling server and back: half of it and half of the
+    receiver's are what a letter takes."""
 
 
 class Candidates(msgspec.Struct, frozen=True):

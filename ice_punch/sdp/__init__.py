@@ -3,11 +3,12 @@
 from ice_punch.sdp.attributes import Setup
 from ice_punch.sdp.candidate_line import format_candidate, parse_candidate
 from ice_punch.sdp.credentials import make_pwd, make_tls_id, make_ufrag
-from ice_punch.sdp.description import Description
+from ice_punch.sdp.description import RENOMINATION, Description
 from ice_punch.sdp.fingerprint import Fingerprint
 from ice_punch.sdp.fragment import Fragment
 
 __all__ = [
+    "RENOMINATION",
     "Description",
     "Fingerprint",
     "Fragment",

@@ -50,6 +50,11 @@ _DEFAULT_ORDER = (
 )
 
 
+RENOMINATION = "renomination"
+"""The ICE option of a side that lets another pair be nominated later
+(draft-thatcher-ice-renomination)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """What one agent tells the other: how to reach it, and who it is.

@@ -147,7 +147,8 @@ def test_thousands_of_datagrams_from_strangers_change_nothing(options: PeerOptio
                 > 2900
             )
             assert a.stats.datagrams_received == 1
-            assert len(a.connection._agent.remote_candidates) == 1
+            # One port of the peer's IP address may be asked whether it is the peer.
+            assert len(a.connection._agent.remote_candidates) <= 2
 
     asyncio.run(run())
 

@@ -179,7 +179,7 @@ def test_close_wakes_whoever_waits_to_receive() -> None:
 
 
 def test_a_vanished_peer_is_first_disconnected_then_lost() -> None:
-    quick = AgentConfig(consent_interval=0.1, consent_timeout=1.0, disconnected_after=0.4)
+    quick = AgentConfig(consent_interval=0.1, consent_timeout=1.0, unanswered_for=0.4)
 
     async def run() -> None:
         async with connected_pair(agent_config=quick) as (a, b):

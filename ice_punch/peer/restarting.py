@@ -1,0 +1,83 @@
+"""ICE restarts over signaling, RFC 8445 section 9 and RFC 8839 section 4.4: one peer makes every
+offer, the other asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ice_punch.connection import IceConnection
+from ice_punch.errors import RestartRefused
+from ice_punch.ice import RestartAdvised
+from ice_punch.sdp import Description
+from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
+
+GATHERED_WITHIN = 0.5
+"""Seconds for which the reflexive addresses of fresh sockets are waited for, so that the peer knows
+them before the first check leaves."""
+
+
+class Restarts:
+    """Makes and answers the restarts of one attempt. Errors of signaling end a restart and nothing
+    else: the next advice comes."""
+
+    def __init__(
+        self,
+        connection: IceConnection,
+        negotiation: Negotiation[Any],
+        *,
+        describe: Callable[[bool], Awaitable[None]],
+        ask: Callable[[int, str], Awaitable[None]],
+        take: Callable[[Description, int, float | None], None],
+        way: Callable[[], float],
+    ) -> None:
+        """``describe(offer)`` sends our description as an offer or an answer, ``ask`` the wish for
+        an offer of a generation, with the reason; ``take`` sets the peer's description of a
+        generation, with the instant of the start; ``way`` is how long a message takes, seconds."""
+        self._connection = connection
+        self._negotiation = negotiation
+        self._describe = describe
+        self._ask = ask
+        self._take = take
+        self._way = way
+        self._loop = asyncio.get_running_loop()
+        self._fresh_sockets = False
+
+    async def advised(self, advice: RestartAdvised) -> None:
+        """The agent has found that only a restart helps."""
+        step = self._negotiation.restart(self._loop.time())
+        if isinstance(step, MakeOffer):
+            await self._offer(fresh_sockets=advice.fresh_sockets)
+        elif isinstance(step, AskForOffer):
+            self._fresh_sockets = advice.fresh_sockets
+            await self._ask(step.generation, advice.reason)
+
+    async def asked(self, generation: int) -> None:
+        """The peer wants an offer."""
+        if self._negotiation.receive_restart(generation, self._loop.time()) is not None:
+            await self._offer(fresh_sockets=False)
+
+    async def offered(self, remote: Description, generation: int) -> None:
+        """The peer restarts, by itself or because we asked."""
+        await self._begin(fresh_sockets=self._fresh_sockets)
+        self._fresh_sockets = False
+        await self._describe(False)
+        # Both sides begin when the peer has our answer.
+        self._take(remote, generation, self._loop.time() + self._way())
+
+    def answered(self, remote: Description, generation: int) -> None:
+        """The peer has answered our restart."""
+        self._take(remote, generation, None)
+
+    async def _offer(self, *, fresh_sockets: bool) -> None:
+        await self._begin(fresh_sockets=fresh_sockets)
+        await self._describe(True)
+
+    async def _begin(self, *, fresh_sockets: bool) -> None:
+        connection = self._connection
+        if connection.restarting:
+            raise RestartRefused("an ICE restart is under way")
+        connection.restart(fresh_sockets=fresh_sockets, asked=True)
+        if fresh_sockets:
+            await connection.addresses_known(GATHERED_WITHIN)
