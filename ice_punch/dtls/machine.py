@@ -100,7 +100,7 @@ class DtlsMachine:
         self._fingerprints = None if remote_fingerprints is None else tuple(remote_fingerprints)
         self._matched: Fingerprint | None = None
         self._mismatch = False
-        self._certificate = certificate
+        self._certificate: Certificate | None = certificate
         self._connection = self._make_connection()
         self._traffic: Traffic | None = None
         self._state = State.NEW
@@ -257,6 +257,7 @@ class DtlsMachine:
     def _make_connection(self) -> SSL.Connection:
         is_client = self.role is DtlsRole.CLIENT
         accept = self._accept_certificate
+        assert self._certificate is not None
         return openssl.make_connection(self._certificate, accept, is_client, self._mtu)
 
     def _is_waiting_for_peer(self) -> bool:
@@ -359,7 +360,7 @@ class DtlsMachine:
         self._take_flight(now)
         self._repetition.finish(self.role is DtlsRole.SERVER)
         self._state = State.OPEN
-        self._handshake_deadline = None
+        self._handshake_deadline = self._certificate = None
         self._traffic = Traffic(
             connection,
             self._mtu,
