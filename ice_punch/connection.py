@@ -231,8 +231,11 @@ class IceConnection:
 
     @property
     def local_candidates(self) -> tuple[Candidate, ...]:
-        """What is gathered so far, without peer-reflexive candidates."""
-        return tuple(c for c in self._agent.local_candidates if c.type is not CandidateType.PRFLX)
+        """What is gathered so far, without peer-reflexive candidates; as the peer is told of it,
+        where addresses are hidden."""
+        found = tuple(c for c in self._agent.local_candidates if c.type is not CandidateType.PRFLX)
+        hidden = self._driver.gatherer.hidden
+        return found if hidden is None else hidden.all_shown(found)
 
     @property
     def local_description(self) -> str:
@@ -622,11 +625,14 @@ class IceConnection:
         if isinstance(event, ServerQueryEnded):
             self._driver.gatherer.queries_changed()
             self._queries_news.set()
+            if self._driver.gatherer.hidden is not None:
+                public = self._driver.gatherer.hidden.public_candidate(
+                    event, self._agent.local_candidates
+                )
+                if public is not None:
+                    self._local_candidate_found(public)
         elif isinstance(event, LocalCandidateFound):
-            if event.candidate.type is not CandidateType.PRFLX and not self._gathering_over:
-                self._gathered.append(event.candidate)
-                self._gathered_more.set()
-            self._publish(event)
+            self._local_candidate_found(event.candidate)
         elif isinstance(event, SelectedPairChanged):
             self._publish(event)
         elif isinstance(event, RestartAdvised):
@@ -635,6 +641,15 @@ class IceConnection:
         elif isinstance(event, StateChanged):
             self._on_state(event)
             self._publish(event)
+
+    def _local_candidate_found(self, candidate: Candidate) -> None:
+        hidden = self._driver.gatherer.hidden
+        if hidden is not None and candidate.type is not CandidateType.PRFLX:
+            candidate = hidden.shown(candidate)
+        if candidate.type is not CandidateType.PRFLX and not self._gathering_over:
+            self._gathered.append(candidate)
+            self._gathered_more.set()
+        self._publish(LocalCandidateFound(candidate))
 
     def _on_state(self, event: StateChanged) -> None:
         if event.state in (IceState.CONNECTED, IceState.COMPLETED):

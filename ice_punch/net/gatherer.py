@@ -40,6 +40,7 @@ from ice_punch.net.udp import DatagramHandler, SegmentsHandler
 from ice_punch.report import Report, ServerReport
 
 if TYPE_CHECKING:
+    from ice_punch.net.hidden import HiddenAddresses
     from ice_punch.turn import Family
 
 MAX_REPORTS = 256
@@ -61,6 +62,8 @@ class GatheringOptions:
     port_range: tuple[int, int] | None = None
     direct_only: bool = False
     relay_only: bool = False
+    hide_addresses: bool = False
+    """Tell the peer names of Multicast DNS instead of the addresses of this host."""
     follow_network: bool = True
     """Gather on addresses that come later, and give up those that go."""
     timeout: float = 5.0
@@ -106,6 +109,12 @@ class Gatherer:
         self.reports: list[ServerReport] = []
         """What came of names and relays; the agent reports its own queries."""
         self.counters: Counter[str] = Counter()
+        self.hidden: HiddenAddresses | None = None
+        """What the peer is told instead of addresses."""
+        if options.hide_addresses:
+            from ice_punch.net.hidden import HiddenAddresses
+
+            self.hidden = HiddenAddresses()
         self.servers = ServerAddresses(options)
         """The servers' addresses, and what stands for IPv4 addresses behind NAT64."""
         self.on_vanished: Callable[[], None] | None = None
@@ -242,6 +251,8 @@ class Gatherer:
             self._forget(socket.local)
             socket.close()
             self.counters["addresses_gone"] += 1
+            if self.hidden is not None:
+                self.hidden.withdraw(ip)
         for socket in [socket for socket in self._spoiled if socket.ip in gone]:
             self._spoiled.remove(socket)
             self._forget(socket.local)
@@ -361,6 +372,8 @@ class Gatherer:
             opened.append(socket)
             self._sockets[socket.ip] = socket
             self.paths[socket.local] = socket.socket
+            if self.hidden is not None:
+                self.hidden.publish(address)
             self._agent.add_host_candidate(
                 socket.local,
                 self._loop.time(),
@@ -499,6 +512,8 @@ class Gatherer:
         for task in self._later:
             task.cancel()
         self.servers.close()
+        if self.hidden is not None:
+            self.hidden.close()
         await self._relays.close()
         for socket in (*self._sockets.values(), *self._spoiled):
             socket.close()

@@ -1,0 +1,213 @@
+"""A session whose host moves from one network to another, in kernel namespaces: a laptop with Wi-Fi
+and a cellular modem, and a peer that both lead to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ice_punch import GatheringOptions, IceConnection
+from ice_punch.ice import LocalCandidateFound
+from ice_punch.lab.kernel import namespaces
+from ice_punch.net.monitor import NetworkChanged
+from support.introduction import Mailbox, Party, introduce
+from support.netns import NETNS
+
+pytestmark = NETNS
+
+WIFI, CELLULAR = "192.0.2.10", "198.51.100.10"
+PEER = "203.0.113.1"
+HERE = GatheringOptions(
+    interface_filter=lambda address: address.interface in ("wifi0", "cell0", "home0"), ipv6=False
+)
+
+
+@dataclass
+class Place:
+    """What ``introduce`` wants of a host."""
+
+    namespace: str
+
+    def call(self, function: Callable[[], Any], timeout: float = 40.0) -> Any:
+        return namespaces.run_in(self.namespace, function, timeout=timeout)
+
+
+def ip(*commands: str) -> None:
+    for command in commands:
+        subprocess.run([namespaces.tool("ip"), *command.split()], check=True, capture_output=True)
+
+
+@pytest.fixture
+def places() -> Iterator[tuple[Place, Place]]:
+    laptop, peer = namespaces.new_names("laptop", "peer")
+    namespaces.make(laptop, peer)
+    try:
+        ip(
+            f"-n {peer} link add home0 type veth peer name spare0",
+            f"-n {peer} addr add {PEER}/32 dev home0",
+            f"-n {peer} link set home0 up",
+            f"-n {peer} link set spare0 up",
+        )
+        for name, network in (("wifi0", "192.0.2"), ("cell0", "198.51.100")):
+            ip(
+                f"-n {laptop} link add {name} type veth peer name {name} netns {peer}",
+                f"-n {peer} addr add {network}.1/24 dev {name}",
+                f"-n {peer} link set {name} up",
+            )
+        yield Place(laptop), Place(peer)
+    finally:
+        namespaces.remove(laptop, peer)
+
+
+def plug_in(name: str, address: str, gateway: str, metric: int) -> None:
+    ip(
+        f"addr add {address}/24 dev {name}",
+        f"link set {name} up",
+        f"route add default via {gateway} dev {name} metric {metric}",
+    )
+
+
+def wifi_on() -> None:
+    plug_in("wifi0", WIFI, "192.0.2.1", 10)
+
+
+def cellular_on() -> None:
+    plug_in("cell0", CELLULAR, "198.51.100.1", 20)
+
+
+async def meet(connection: IceConnection, mailbox: Mailbox) -> None:
+    async for _ in connection.gather():
+        pass
+    mailbox.send(connection.local_description)
+    connection.set_remote_description(await mailbox.recv())
+    await connection.connect(timeout=15)
+
+
+async def counting(connection: IceConnection, mailbox: Mailbox) -> list[int]:
+    """Every number that comes, until the other side says that it is done."""
+    got: list[int] = []
+
+    async def collect() -> None:
+        while True:
+            got.append(int(await connection.recv()))
+            await connection.send(b"%d" % got[-1])
+
+    collecting = asyncio.ensure_future(collect())
+    await mailbox.recv()
+    collecting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await collecting
+    return got
+
+
+class Sender:
+    """Sends a number every 20 ms, and notes when which came back."""
+
+    def __init__(self, connection: IceConnection) -> None:
+        self.connection = connection
+        self.back: dict[int, float] = {}
+        self.sent = 0
+        self._tasks = [asyncio.ensure_future(t()) for t in (self._send, self._receive)]
+
+    async def _send(self) -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                self.connection.send_nowait(b"%d" % self.sent)
+                self.sent += 1
+            await asyncio.sleep(0.02)
+
+    async def _receive(self) -> None:
+        while True:
+            self.back.setdefault(int(await self.connection.recv()), time.monotonic())
+
+    async def flows(self) -> float:
+        """The seconds until what is sent from now on comes back."""
+        began, first = time.monotonic(), self.sent
+        async with asyncio.timeout(20):
+            while not any(number >= first for number in self.back):
+                await asyncio.sleep(0.01)
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+def roaming(story: Callable[[IceConnection, Sender], Any], *, controlling: bool) -> Party:
+    async def party(mailbox: Mailbox) -> Any:
+        async with IceConnection(controlling=controlling, options=HERE) as connection:
+            await meet(connection, mailbox)
+            sender = Sender(connection)
+            await sender.flows()
+            try:
+                return await story(connection, sender)
+            finally:
+                sender.stop()
+                mailbox.send("done")
+
+    return party
+
+
+def staying(*, controlling: bool) -> Party:
+    async def party(mailbox: Mailbox) -> list[int]:
+        async with IceConnection(controlling=controlling, options=HERE) as connection:
+            await meet(connection, mailbox)
+            return await counting(connection, mailbox)
+
+    return party
+
+
+def laptop_in(place: Place, *setup: Callable[[], None]) -> None:
+    place.call(lambda: [step() for step in setup])
+
+
+@pytest.mark.parametrize("we_control", [True, False])
+def test_from_wifi_to_cellular_the_same_channel_goes_on(
+    places: tuple[Place, Place], we_control: bool
+) -> None:
+    laptop, peer = places
+    laptop_in(laptop, wifi_on)
+
+    async def story(connection: IceConnection, sender: Sender) -> dict[str, Any]:
+        events: list[Any] = []
+
+        async def watch() -> None:
+            async for event in connection.events():
+                events.append(event)
+
+        watching = asyncio.ensure_future(watch())
+        assert connection.path is not None
+        before = connection.path.local[0]
+        cellular_on()
+        async with asyncio.timeout(3):
+            while not any(isinstance(event, NetworkChanged) for event in events):
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(1.0)  # both are there for a while
+        ip("link del wifi0")
+        gap = await sender.flows()
+        watching.cancel()
+        return {
+            "before": before,
+            "after": connection.path.local[0],
+            "gap": gap,
+            "told": [e.candidate.host for e in events if isinstance(e, LocalCandidateFound)],
+            "changes": [e for e in events if isinstance(e, NetworkChanged)],
+            "counters": connection.counters,
+        }
+
+    us, _ = introduce(
+        laptop, roaming(story, controlling=we_control), peer, staying(controlling=not we_control)
+    )
+    assert us["before"] == WIFI
+    assert us["after"] == CELLULAR
+    assert CELLULAR in us["told"]
+    assert [c.removed for c in us["changes"] if c.removed] == [(WIFI,)]
+    assert us["gap"] < 3.0
+    assert us["counters"]["addresses_gone"] == 1
