@@ -1,5 +1,5 @@
-"""A peer that nominates aggressively (RFC 5245 section 8.1.1.2) nominates every pair that it checks;
-both sides take the best of those that work, in whatever order nominations and answers come."""
+"""A peer that nominates aggressively (RFC 5245 section 8.1.1.2) nominates every pair that it
+checks; both sides take the best of those that work, in whatever order all that comes."""
 
 from __future__ import annotations
 
