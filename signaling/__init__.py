@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from signaling.client import ClientState, SignalingClient
+    from signaling.codes import SpokenCode
     from signaling.errors import (
         BadRoom,
         ClientClosed,
+        CodeNotFound,
+        CodeSpent,
+        EngineMissing,
+        InvalidCode,
         InvalidLink,
         InvalidMessage,
         InvalidServerUrl,
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
         TokenExpired,
         Unauthorized,
         VersionRefused,
+        WrongCode,
     )
     from signaling.events import (
         Acknowledged,
@@ -55,12 +61,18 @@ if TYPE_CHECKING:
     from signaling.rooms import Rooms
     from signaling.sealing import Sealer
     from signaling.server import SignalingServer
+    from signaling.spoken import CodeOffer, fetch_link
 
 _HOMES = {
     "client": ("ClientState", "SignalingClient"),
+    "codes": ("SpokenCode",),
     "errors": (
         "BadRoom",
         "ClientClosed",
+        "CodeNotFound",
+        "CodeSpent",
+        "EngineMissing",
+        "InvalidCode",
         "InvalidLink",
         "InvalidMessage",
         "InvalidServerUrl",
@@ -77,6 +89,7 @@ _HOMES = {
         "TokenExpired",
         "Unauthorized",
         "VersionRefused",
+        "WrongCode",
     ),
     "events": (
         "Acknowledged",
@@ -103,6 +116,7 @@ _HOMES = {
     "rooms": ("Rooms",),
     "sealing": ("Sealer",),
     "server": ("SignalingServer",),
+    "spoken": ("CodeOffer", "fetch_link"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -126,8 +140,12 @@ __all__ = [
     "BadRoom",
     "ClientClosed",
     "ClientState",
+    "CodeNotFound",
+    "CodeOffer",
+    "CodeSpent",
     "Denied",
     "Disconnected",
+    "EngineMissing",
     "Event",
     "Grant",
     "IceInfo",
@@ -135,6 +153,7 @@ __all__ = [
     "IceServerInfo",
     "IceServerSource",
     "IceServersChanged",
+    "InvalidCode",
     "InvalidLink",
     "InvalidMessage",
     "InvalidServerUrl",
@@ -168,9 +187,12 @@ __all__ = [
     "SignalingClient",
     "SignalingError",
     "SignalingServer",
+    "SpokenCode",
     "TokenExpired",
     "Unauthorized",
     "Unavailable",
     "VersionRefused",
     "Welcomed",
+    "WrongCode",
+    "fetch_link",
 ]

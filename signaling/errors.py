@@ -32,6 +32,22 @@ class MessageTooLarge(SignalingError, ValueError):
         self.limit = limit
 
 
+class InvalidCode(SignalingError, ValueError):
+    """The text is no spoken code."""
+
+
+class CodeNotFound(SignalingError, ConnectionError):
+    """Nobody offers a link under the number of the code."""
+
+
+class WrongCode(SignalingError, ConnectionError):
+    """The words of the code are not those of the other side."""
+
+
+class CodeSpent(SignalingError, ConnectionError):
+    """The code was used, or three wrong ones were tried."""
+
+
 class SealBroken(SignalingError):
     """A payload does not open: another secret sealed it, or it was altered on its way."""
 
