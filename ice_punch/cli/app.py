@@ -143,6 +143,14 @@ DirectOnly = Annotated[
 RelayOnly = Annotated[
     bool, typer.Option("--relay-only", help="Use nothing but relays.", rich_help_panel=_PATH)
 ]
+HideAddresses = Annotated[
+    bool,
+    typer.Option(
+        "--hide-addresses",
+        help="Tell the peer names of Multicast DNS in place of this host's addresses.",
+        rich_help_panel=_PATH,
+    ),
+]
 NoEncrypt = Annotated[
     bool,
     typer.Option(
@@ -231,6 +239,7 @@ def listen(
     ice_server: IceServers = None,
     direct_only: DirectOnly = False,
     relay_only: RelayOnly = False,
+    hide_addresses: HideAddresses = False,
     no_encrypt: NoEncrypt = False,
     port_range: PortRange = None,
     interface: Interface = None,
@@ -258,6 +267,7 @@ def listen(
         encrypt=not no_encrypt,
         direct_only=direct_only,
         relay_only=relay_only,
+        hide_addresses=hide_addresses,
         interface=interface,
         only_ipv4=ipv4,
         only_ipv6=ipv6,
@@ -284,6 +294,7 @@ def connect(
     ice_server: IceServers = None,
     direct_only: DirectOnly = False,
     relay_only: RelayOnly = False,
+    hide_addresses: HideAddresses = False,
     no_encrypt: NoEncrypt = False,
     port_range: PortRange = None,
     interface: Interface = None,
@@ -310,6 +321,7 @@ def connect(
         encrypt=not no_encrypt,
         direct_only=direct_only,
         relay_only=relay_only,
+        hide_addresses=hide_addresses,
         interface=interface,
         only_ipv4=ipv4,
         only_ipv6=ipv6,

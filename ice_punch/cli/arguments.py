@@ -29,6 +29,7 @@ class SessionArguments:
     port_range: str | None
     timeout: float
     pipe: PipeOptions
+    hide_addresses: bool = False
     record: str | None = None
     redact_addresses: bool = False
 
@@ -47,6 +48,7 @@ class SessionArguments:
             encrypt=self.encrypt,
             direct_only=self.direct_only,
             relay_only=self.relay_only,
+            hide_addresses=self.hide_addresses,
             interface=self.interface,
             ipv4=not self.only_ipv6,
             ipv6=not self.only_ipv4,

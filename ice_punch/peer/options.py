@@ -46,6 +46,9 @@ class PeerOptions:
     """DTLS; both sides must say the same."""
     direct_only: bool = False
     relay_only: bool = False
+    hide_addresses: bool = False
+    """Tell the peer names of Multicast DNS in place of the addresses of this host: who is not on
+    its network learns none of them, unless a path to them is found."""
     interface: str | None = None
     ipv4: bool = True
     ipv6: bool = True
@@ -81,6 +84,7 @@ class PeerOptions:
             port_range=self.port_range,
             direct_only=self.direct_only,
             relay_only=self.relay_only,
+            hide_addresses=self.hide_addresses,
         )
 
     def observe(self, event: PeerEvent) -> None:

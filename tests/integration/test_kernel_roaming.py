@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from ice_punch.ice import LocalCandidateFound
 from ice_punch.lab.kernel import namespaces
 from ice_punch.net.monitor import NetworkChanged
 from support.introduction import Mailbox, Party, introduce
+from support.lan import Place, ip
 from support.netns import NETNS
 
 pytestmark = NETNS
@@ -27,21 +26,6 @@ PEER = "203.0.113.1"
 HERE = GatheringOptions(
     interface_filter=lambda address: address.interface in ("wifi0", "cell0", "home0"), ipv6=False
 )
-
-
-@dataclass
-class Place:
-    """What ``introduce`` wants of a host."""
-
-    namespace: str
-
-    def call(self, function: Callable[[], Any], timeout: float = 40.0) -> Any:
-        return namespaces.run_in(self.namespace, function, timeout=timeout)
-
-
-def ip(*commands: str) -> None:
-    for command in commands:
-        subprocess.run([namespaces.tool("ip"), *command.split()], check=True, capture_output=True)
 
 
 @pytest.fixture

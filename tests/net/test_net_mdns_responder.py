@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -13,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ice_punch.lab.kernel import namespaces
 from ice_punch.net.interfaces import InterfaceAddress
 from ice_punch.net.mdns import MdnsResponder, links, make_name, messages, resolve_mdns
 from support.introduction import Mailbox, introduce
+from support.lan import Place, two_hosts
 from support.netns import NETNS
 
 NAME = "0a1b2c3d-1111-4222-8333-444455556666.local"
@@ -276,43 +275,10 @@ def test_where_there_is_no_multicast_there_are_names_all_the_same() -> None:
 # -- in a network --------------------------------------------------------------------------------
 
 
-class Place:
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
-
-    def call(self, function: Callable[[], Any], timeout: float = 40.0) -> Any:
-        return namespaces.run_in(self.namespace, function, timeout=timeout)
-
-
 @pytest.fixture
 def lan() -> Iterator[tuple[Place, Place]]:
-    """Two hosts on a cable, the first with another interface that leads nowhere."""
-    one, two = namespaces.new_names("mdns1", "mdns2")
-    namespaces.make(one, two)
-    try:
-        script = "\n".join(
-            [
-                f"link add lan0 netns {one} type veth peer name lan0 netns {two}",
-                f"-n {one} link add alone0 type veth peer name spare0",
-            ]
-        )
-        for command in script.splitlines():
-            _ip(command)
-        for name, number in ((one, 5), (two, 6)):
-            _ip(f"-n {name} addr add 192.0.2.{number}/24 dev lan0")
-            _ip(f"-n {name} addr add 2001:db8::{number}/64 dev lan0 nodad")
-            _ip(f"-n {name} link set lan0 up")
-            _ip(f"-n {name} route add default dev lan0")
-        _ip(f"-n {one} addr add 198.51.100.5/24 dev alone0")
-        _ip(f"-n {one} link set alone0 up")
-        _ip(f"-n {one} link set spare0 up")
-        yield Place(one), Place(two)
-    finally:
-        namespaces.remove(one, two)
-
-
-def _ip(command: str) -> None:
-    subprocess.run([namespaces.tool("ip"), *command.split()], check=True, capture_output=True)
+    with two_hosts() as hosts:
+        yield hosts
 
 
 def publishing(*addresses: InterfaceAddress) -> Callable[[Mailbox], Coroutine[Any, Any, int]]:
@@ -357,7 +323,7 @@ async def by_aioice(name: str) -> Any:
 def test_another_host_on_the_link_resolves_our_name(
     lan: tuple[Place, Place], address: InterfaceAddress, resolve: Any
 ) -> None:
-    answered, found = introduce(lan[0], publishing(address), lan[1], resolving(resolve))  # type: ignore[arg-type]
+    answered, found = introduce(lan[0], publishing(address), lan[1], resolving(resolve))
     assert found == [address.ip]
     assert answered >= 1
 
@@ -369,9 +335,9 @@ def test_a_name_of_another_interface_is_not_answered_on_this_link(
 ) -> None:
     elsewhere = InterfaceAddress("alone0", "198.51.100.5", 24)
     answered, found = introduce(
-        lan[0],  # type: ignore[arg-type]
+        lan[0],
         publishing(V4, elsewhere),
-        lan[1],  # type: ignore[arg-type]
+        lan[1],
         resolving(resolve_mdns, 2),
     )
     assert found == [V4.ip, None]

@@ -7,11 +7,15 @@ import multiprocessing
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any
-
-from ice_punch.lab.kernel import KernelHost
+from typing import Any, Protocol
 
 Party = Callable[["Mailbox"], Coroutine[Any, Any, Any]]
+
+
+class Host(Protocol):
+    """A namespace that can run something in a process of its own."""
+
+    def call(self, function: Callable[[], Any], timeout: float = ...) -> Any: ...
 
 
 class Mailbox:
@@ -29,12 +33,12 @@ class Mailbox:
 
 
 def introduce(
-    host_a: KernelHost, party_a: Party, host_b: KernelHost, party_b: Party, timeout: float = 40.0
+    host_a: Host, party_a: Party, host_b: Host, party_b: Party, timeout: float = 40.0
 ) -> tuple[Any, Any]:
     """Run both parties at once, each in its own process and namespace; their results."""
     left, right = multiprocessing.Pipe()
 
-    def run(host: KernelHost, party: Party, pipe: Connection) -> Any:
+    def run(host: Host, party: Party, pipe: Connection) -> Any:
         return host.call(lambda: asyncio.run(party(Mailbox(pipe))), timeout=timeout)
 
     try:
