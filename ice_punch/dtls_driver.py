@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from ice_punch.connection import IceConnection
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import (
+    MIN_MTU,
     DatagramReceived,
     DtlsCounters,
     DtlsMachine,
@@ -40,7 +41,6 @@ class DtlsDriver:
         self._connection = connection
         self._on_data, self._on_event, self._on_error = on_data, on_event, on_error
         self._loop = asyncio.get_running_loop()
-        self._largest_record = connection.max_datagram_size
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._stopped = False
@@ -52,10 +52,11 @@ class DtlsDriver:
 
     @property
     def max_datagram_size(self) -> int:
-        """Bytes of the largest datagram that fits the path once it is encrypted."""
-        largest = self._machine.max_datagram_size
-        added = self._largest_record - largest
-        return min(largest, self._connection.max_datagram_size - added)
+        """Bytes of the largest datagram that fits the path, as it is now, once it is encrypted."""
+        limit = self._connection.max_datagram_size
+        if limit != self._machine.mtu and limit >= MIN_MTU:
+            self._machine.set_mtu(limit)
+        return self._machine.max_datagram_size
 
     def start(self) -> None:
         """Begin the handshake."""

@@ -13,11 +13,12 @@ from ice_punch.dtls.events import (
     HandshakeFailedEvent,
     PeerClosed,
 )
-from ice_punch.dtls.machine import DtlsMachine
+from ice_punch.dtls.machine import MIN_MTU, DtlsMachine
 from ice_punch.dtls.roles import DtlsRole, answer_setup, dtls_role
 from ice_punch.dtls.segments import Segments
 
 __all__ = [
+    "MIN_MTU",
     "Certificate",
     "DatagramReceived",
     "DtlsCounters",

@@ -119,6 +119,8 @@ class BindingsCodec:
         except IndexError:
             plaintext = _make("char[]", GREATEST_CONTENT)
         try:
+            # What others left in the queue of this thread would pass for an error of ours.
+            _binding.ERR_clear_error()
             _binding.BIO_write(self._into_ssl, _ffi.from_buffer(records) + start, end - start)
             for _ in range(count):
                 size = read(ssl, plaintext, GREATEST_CONTENT)

@@ -89,13 +89,11 @@ class DtlsMachine:
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         rtt: float | None = None,
     ) -> None:
-        if mtu < MIN_MTU:
-            raise InvalidConfiguration(f"an MTU of {mtu} bytes is below {MIN_MTU}")
+        _check_mtu(mtu)
         self.role = role
         self.counters = DtlsCounters()
         self._mtu = mtu
         self._expansion = _GREATEST_EXPANSION
-        self._max_datagram_size = mtu - records.HEADER_SIZE - self._expansion
         self._handshake_timeout = handshake_timeout
         self._fingerprints = None if remote_fingerprints is None else tuple(remote_fingerprints)
         self._matched: Fingerprint | None = None
@@ -186,12 +184,30 @@ class DtlsMachine:
         self._close(None)
 
     @property
+    def mtu(self) -> int:
+        """The largest datagram to send, in bytes of UDP payload."""
+        return self._mtu
+
+    def set_mtu(self, mtu: int) -> None:
+        """The path carries datagrams of ``mtu`` bytes now, more or less than before.
+
+        Raises `InvalidConfiguration` below 256.
+        """
+        _check_mtu(mtu)
+        self._mtu = mtu
+        self._connection.set_ciphertext_mtu(mtu)
+        if self._traffic is not None:
+            self._traffic.set_mtu(mtu)
+
+    @property
     def max_datagram_size(self) -> int:
         """The largest datagram `send` takes, in bytes: it fits the MTU once encrypted.
 
         Exact once the handshake has completed; never too large before.
         """
-        return self._max_datagram_size
+        if self._traffic is not None:
+            return self._traffic.max_datagram_size
+        return min(self._mtu - records.HEADER_SIZE - self._expansion, GREATEST_CONTENT)
 
     # The sans-IO contract
 
@@ -369,7 +385,6 @@ class DtlsMachine:
             on_other=self._receive_other,
             on_dropped=self._on_dropped,
         )
-        self._max_datagram_size = self._traffic.max_datagram_size
         self._expansion = self._traffic.expansion
         self._set_openssl_timer(now)
         self._events.append(
@@ -512,3 +527,8 @@ class DtlsMachine:
             self._traffic = None
         if event is not None:
             self._events.append(event)
+
+
+def _check_mtu(mtu: int) -> None:
+    if mtu < MIN_MTU:
+        raise InvalidConfiguration(f"an MTU of {mtu} bytes is below {MIN_MTU}")

@@ -47,16 +47,20 @@ class Traffic:
         on_other: Callable[[bytes, float], list[bytes]],
         on_dropped: Callable[[int, SSL.Error | None, float], None],
     ) -> None:
-        cleartext = connection.get_cleartext_mtu()
-        self.expansion = mtu - records.HEADER_SIZE - cleartext
+        self.expansion = mtu - records.HEADER_SIZE - connection.get_cleartext_mtu()
         """Bytes that the cipher adds to content, beside the header."""
-        self.max_datagram_size = min(cleartext, GREATEST_CONTENT)
+        self.set_mtu(mtu)
         is_1_3 = connection.get_protocol_version() == openssl.DTLS_1_3
         self._shape = RecordShape(is_1_3=is_1_3, expansion=self.expansion)
         self._codec = codec.CODEC(connection)
         self._counters = counters
         self._on_data, self._on_other, self._on_dropped = on_data, on_other, on_dropped
         self._over = False
+
+    def set_mtu(self, mtu: int) -> None:
+        """Let records be as large as ``mtu`` bytes from now on."""
+        added = records.HEADER_SIZE + self.expansion
+        self.max_datagram_size = min(mtu - added, GREATEST_CONTENT)
 
     def end(self) -> None:
         """Nothing is decrypted any more."""

@@ -11,12 +11,18 @@ from dtls_support import (
     drive,
     events_of,
     header_sizes,
+    make_pair,
     received,
     rsa_certificate,
 )
 
 from ice_punch.dtls import DtlsMachine, DtlsRole, HandshakeCompleted, PeerClosed, openssl
-from ice_punch.errors import ChannelClosed, DatagramRefused, DatagramTooLarge
+from ice_punch.errors import (
+    ChannelClosed,
+    DatagramRefused,
+    DatagramTooLarge,
+    InvalidConfiguration,
+)
 
 CIPHERS = ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
 
@@ -77,6 +83,35 @@ def test_the_largest_datagram_fits_the_mtu_exactly(
 
 
 RSA = rsa_certificate()
+
+
+@pytest.mark.parametrize("mtu", [256, 600, 1472, 9000, 20000])
+def test_a_path_that_carries_more_or_less_changes_what_fits(mtu: int) -> None:
+    pair = connected_pair(mtu=1200)
+    pair.client.set_mtu(mtu)
+    assert pair.client.mtu == mtu
+    assert pair.client.max_datagram_size == min(mtu - 37, 16384)
+    largest = b"x" * pair.client.max_datagram_size
+    with pytest.raises(DatagramTooLarge):
+        pair.client.send(largest + b"x", pair.now)
+    with pytest.raises(DatagramTooLarge):
+        pair.client.encrypt_many([b"x", largest + b"x"], pair.now)
+    pair.client.send(largest, pair.now)
+    (datagram,) = pair.client.datagrams_to_send(pair.now)
+    assert len(datagram) == min(mtu, 16384 + 37)
+    assert pair.server.decrypt_many([datagram], pair.now) == [largest]
+
+
+def test_an_mtu_may_change_before_the_handshake() -> None:
+    pair = make_pair(RSA, RSA, mtu=1200)
+    pair.server.set_mtu(400)
+    assert pair.server.max_datagram_size == 400 - 37
+    pair.start().run()
+    assert isinstance(pair.client.next_event(), HandshakeCompleted)
+    assert max(len(datagram) for sender, datagram in pair.sent if sender == "server") <= 400
+    assert pair.server.max_datagram_size == 400 - 37
+    with pytest.raises(InvalidConfiguration):
+        pair.server.set_mtu(255)
 
 
 def test_a_datagram_never_exceeds_what_a_record_holds() -> None:
