@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import socket
-import struct
-import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from ice_punch.datagram import Address
-from ice_punch.errors import (
-    InterfaceNotFound,
-    InvalidConfiguration,
-    PortRangeExhausted,
-    ServerUnreachable,
-)
+from ice_punch.datagram import Address, Transmit
+from ice_punch.errors import InvalidConfiguration
 from ice_punch.net import udp
-from ice_punch.net.dns import resolve
-from ice_punch.net.interfaces import local_addresses
+from ice_punch.net.stun_sockets import (
+    ANCILLARY_SIZE,
+    WILDCARDS,
+    addresses_to_bind,
+    arrival,
+    open_all,
+    open_beside,
+    open_socket,
+)
 from ice_punch.stun import BindingServer, ServerCounters
 
 DEFAULT_PORT = 3478
@@ -30,12 +30,6 @@ RATE = 500.0
 BURST = 1000.0
 MAX_SOURCES = 10_000
 """Sources remembered; the one unheard for longest is forgotten first."""
-
-# in_pktinfo of ip(7): index, the address to answer from, the address in the header.
-_IPV4_INFO = struct.Struct("=i4s4s")
-_IPV6_INFO = struct.Struct("=16sI")
-_IP_PKTINFO = {"linux": 8, "darwin": 26}.get(sys.platform)
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 
 
 class RateLimit:
@@ -48,23 +42,35 @@ class RateLimit:
         self._rate = rate
         self._burst = burst
         self._max_sources = max_sources
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, list[float]] = OrderedDict()
+        """Tokens, and when they were counted."""
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def admits(self, ip: str, now: float) -> bool:
         """Take a token of the source's; False when it has none left."""
-        source = ip
-        if ":" in ip:
-            source = str(ipaddress.ip_network(f"{ip.partition('%')[0]}/64", strict=False))
-        tokens, since = self._buckets.pop(source, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - since) * self._rate)
+        source = _network(ip) if ":" in ip else ip
+        buckets = self._buckets
+        bucket = buckets.get(source)
+        if bucket is None:
+            bucket = buckets[source] = [self._burst, now]
+            if len(buckets) > self._max_sources:
+                buckets.popitem(last=False)
+        else:
+            buckets.move_to_end(source)
+        tokens = bucket[0] + (now - bucket[1]) * self._rate
+        if tokens > self._burst:
+            tokens = self._burst
         admitted = tokens >= 1
-        self._buckets[source] = (tokens - 1 if admitted else tokens, now)
-        if len(self._buckets) > self._max_sources:
-            self._buckets.popitem(last=False)
+        bucket[0] = tokens - 1 if admitted else tokens
+        bucket[1] = now
         return admitted
+
+
+@lru_cache(maxsize=MAX_SOURCES)
+def _network(ip: str) -> str:
+    return str(ipaddress.ip_network(f"{ip.partition('%')[0]}/64", strict=False))
 
 
 class StunServer:
@@ -77,22 +83,35 @@ class StunServer:
         self.limited = 0
         """Datagrams that the rate limit dropped."""
         self.send_failures = 0
+        """Answers that the kernel did not take, as good as lost on the way."""
         self._server = server
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray(udp.MAX_DATAGRAM)
-        self._definite: dict[Address, udp.UdpSocket] = {}
-        self._wildcard: dict[Address, socket.socket] = {}
+        self._sockets: dict[Address, socket.socket] = {}
+        self._unwatched: dict[Address, udp.UdpSocket] = {}
+        """Where the event loop can not watch a socket, as Windows' proactor."""
         self.addresses: list[Address] = []
         """What it is bound to, wildcards as such."""
         for sock in sockets:
             host, port = sock.getsockname()[:2]
             self.addresses.append((host, port))
-            if host in _WILDCARDS:
-                self._wildcard[host, port] = sock
-                self._loop.add_reader(sock.fileno(), self._on_readable, sock, (host, port))
-            else:
-                self._definite[host, port] = udp.UdpSocket(sock, self._answer, None, self._loop)
+            if host not in WILDCARDS:
+                self._watch(sock, self._answer_definite)
+                continue
+            self._watch(sock, self._answer_wildcard)
+            for beside in open_beside(sock):
+                self._watch(beside, self._answer_definite)
+
+    def _watch(
+        self, sock: socket.socket, on_readable: Callable[[socket.socket, Address], None]
+    ) -> None:
+        local: Address = sock.getsockname()[:2]
+        try:
+            self._loop.add_reader(sock.fileno(), on_readable, sock, local)
+        except NotImplementedError:
+            self._unwatched[local] = udp.UdpSocket(sock, self._answer_unwatched, None, self._loop)
+        else:
+            self._sockets[local] = sock
 
     @classmethod
     async def start(
@@ -115,12 +134,12 @@ class StunServer:
         """
         if not 0 <= port <= 65535:
             raise InvalidConfiguration(f"port {port} is not in 0 to 65535")
-        ips = await _addresses([hosts] if isinstance(hosts, str) else list(hosts))
+        ips = await addresses_to_bind([hosts] if isinstance(hosts, str) else list(hosts))
         sockets: list[socket.socket] = []
         try:
             if alternate is None:
                 server = BindingServer(software=software)
-                sockets += _open_all(ips, port)
+                sockets += open_all(ips, port)
             else:
                 server = _open_four(sockets, ips, port, alternate, software)
             return cls(sockets, server, RateLimit() if limit is None else limit)
@@ -135,13 +154,13 @@ class StunServer:
 
     async def close(self) -> None:
         """Stop answering. May be called twice."""
-        for definite in self._definite.values():
-            definite.close()
-        for wildcard in self._wildcard.values():
-            self._loop.remove_reader(wildcard.fileno())
-            wildcard.close()
-        self._definite.clear()
-        self._wildcard.clear()
+        for sock in self._sockets.values():
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+        for unwatched in self._unwatched.values():
+            unwatched.close()
+        self._sockets.clear()
+        self._unwatched.clear()
 
     async def __aenter__(self) -> StunServer:
         return self
@@ -149,106 +168,85 @@ class StunServer:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _on_readable(self, sock: socket.socket, bound: Address) -> None:
-        """A wildcard socket: each datagram comes with the address that it arrived at."""
-        view = memoryview(self._buffer)
+    # Both loops take what waits, up to a bound after which others get their turn. A plain request
+    # is answered on the spot.
+
+    def _answer_definite(self, sock: socket.socket, local: Address) -> None:
+        receive, send = sock.recvfrom, sock.sendto
+        admits, answer_plain = self._limit.admits, self._server.answer_plain
+        has_zone, most = ":" in local[0], udp.MAX_DATAGRAM
+        now = self._loop.time()
         for _ in range(udp.DRAIN_LIMIT):
-            if not self._wildcard:
-                return
             try:
-                size, ancillary, _, source = sock.recvmsg_into([self._buffer], 128)
+                data, came_from = receive(most)
             except BlockingIOError:
                 return
             except OSError:
                 continue  # an error of something sent earlier
-            ip, interface = _arrival(ancillary, bound[0])
-            self._answer(bytes(view[:size]), source[:2], (ip, bound[1]), interface)
+            if not admits(came_from[0], now):
+                self.limited += 1
+                continue
+            source = _without_zone(came_from) if has_zone else came_from
+            answer = answer_plain(data, source, local)
+            try:
+                if answer is not None:
+                    send(answer, came_from)
+                    continue
+                for transmit in self._answer(data, source, local, now):
+                    destination = (came_from[0], transmit.destination[1])
+                    self._sockets[transmit.local].sendto(transmit.data, destination)
+            except OSError:
+                self.send_failures += 1
 
-    def _answer(self, data: bytes, source: Address, local: Address, interface: int = 0) -> None:
+    def _answer_wildcard(self, sock: socket.socket, bound: Address) -> None:
+        """Each datagram comes with the address that it arrived at, and says where its answer is to
+        leave from."""
+        receive, send = sock.recvmsg, sock.sendmsg
+        admits, answer_plain = self._limit.admits, self._server.answer_plain
         now = self._loop.time()
-        if not self._limit.admits(source[0], now):
+        for _ in range(udp.DRAIN_LIMIT):
+            try:
+                data, ancillary, _, came_from = receive(udp.MAX_DATAGRAM, ANCILLARY_SIZE)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            if not admits(came_from[0], now):
+                self.limited += 1
+                continue
+            ip, departure = arrival(ancillary[0]) if ancillary else (bound[0], ())
+            source, local = _without_zone(came_from), (ip, bound[1])
+            answer = answer_plain(data, source, local)
+            try:
+                if answer is not None:
+                    send((answer,), departure, 0, came_from)
+                    continue
+                for transmit in self._answer(data, source, local, now):
+                    destination = (came_from[0], transmit.destination[1])
+                    send((transmit.data,), departure, 0, destination)
+            except OSError:
+                self.send_failures += 1
+
+    def _answer_unwatched(self, data: bytes, came_from: Address, local: Address) -> None:
+        now = self._loop.time()
+        if not self._limit.admits(came_from[0], now):
             self.limited += 1
             return
-        # The zone of a link-local address means nothing to the client.
-        self._server.receive_datagram(data, (source[0].partition("%")[0], source[1]), local, now)
-        for transmit in self._server.datagrams_to_send(now):
-            # To where it came from, or another port of it (RFC 5780 section 7.5).
-            destination = (source[0], transmit.destination[1])
-            if not self._send(transmit.data, transmit.local, destination, interface):
-                self.send_failures += 1  # as good as lost on the way: the client asks again
+        for transmit in self._answer(data, _without_zone(came_from), local, now):
+            destination = (came_from[0], transmit.destination[1])
+            if not self._unwatched[transmit.local].send(transmit.data, destination):
+                self.send_failures += 1
 
-    def _send(self, data: bytes, origin: Address, destination: Address, interface: int) -> bool:
-        definite = self._definite.get(origin)
-        if definite is not None:
-            return definite.send(data, destination)
-        wildcard = self._wildcard[_WILDCARDS[":" in origin[0]], origin[1]]
-        try:
-            wildcard.sendmsg([data], [_departure(origin[0], interface)], 0, destination)
-        except OSError:
-            return False
-        return True
+    def _answer(self, data: bytes, source: Address, local: Address, now: float) -> list[Transmit]:
+        """What the answer is, to where it came from or another port of it (RFC 5780 section
+        7.5)."""
+        self._server.receive_datagram(data, source, local, now)
+        return self._server.datagrams_to_send(now)
 
 
-async def _addresses(hosts: list[str]) -> list[str]:
-    """The IP addresses to bind to."""
-    found: list[str] = []
-    for host in hosts:
-        if host == "":
-            found += ["0.0.0.0"] + (["::"] if _has_ipv6() else [])  # noqa: S104
-            continue
-        try:
-            found += [ip for ip, _ in await resolve(host, 0)]
-        except ServerUnreachable as error:
-            raise InterfaceNotFound(str(error)) from None
-    if _IP_PKTINFO is None:
-        # Without the arrival address, answers from a wildcard socket may leave from another one.
-        everything = [a.ip for a in local_addresses(lambda _: True)]
-        found = [
-            ip
-            for name in found
-            for ip in (
-                [ip for ip in everything if (":" in ip) == (":" in name)]
-                if name in _WILDCARDS
-                else [name]
-            )
-        ]
-    return list(dict.fromkeys(found))
-
-
-def _has_ipv6() -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::1", 0))
-        return True
-    return False
-
-
-def _open(ip: str, port: int) -> socket.socket:
-    sock = udp.bind(ip, port=port)
-    if ip in _WILDCARDS:
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        elif _IP_PKTINFO is not None:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-    return sock
-
-
-def _open_all(ips: list[str], port: int) -> list[socket.socket]:
-    """The same port on every address; for port 0 one that all of them have free."""
-    if port == 0:
-        for _ in range(7):
-            with contextlib.suppress(PortRangeExhausted):
-                return _open_each(ips, 0)
-    return _open_each(ips, port)
-
-
-def _open_each(ips: list[str], port: int) -> list[socket.socket]:
-    with contextlib.ExitStack() as stack:
-        sockets = []
-        for ip in ips:
-            sockets.append(stack.enter_context(_open(ip, port)))
-            port = port or sockets[0].getsockname()[1]
-        stack.pop_all()
-    return sockets
+def _without_zone(source: tuple[Any, ...]) -> Address:
+    """The zone of a link-local address means nothing to the client."""
+    return source[0].partition("%")[0], source[1]
 
 
 def _open_four(
@@ -259,36 +257,15 @@ def _open_four(
     software: str | None,
 ) -> BindingServer:
     """RFC 5780 section 6: both ports on both addresses."""
-    if len(ips) != 1 or ips[0] in _WILDCARDS or alternate[0] in _WILDCARDS:
+    if len(ips) != 1 or ips[0] in WILDCARDS or alternate[0] in WILDCARDS:
         raise InvalidConfiguration("NAT behaviour discovery needs two definite IP addresses")
-    sockets.append(_open(ips[0], port))
+    sockets.append(open_socket(ips[0], port))
     port = sockets[0].getsockname()[1]
-    sockets.append(_open(alternate[0], alternate[1]))
+    sockets.append(open_socket(alternate[0], alternate[1]))
     other_port = sockets[1].getsockname()[1]
     try:
         server = BindingServer((ips[0], port), (alternate[0], other_port), software=software)
     except ValueError as error:
         raise InvalidConfiguration(str(error)) from None
-    sockets += [_open(ips[0], other_port), _open(alternate[0], port)]
+    sockets += [open_socket(ips[0], other_port), open_socket(alternate[0], port)]
     return server
-
-
-def _arrival(ancillary: Sequence[tuple[int, int, bytes]], default: str) -> tuple[str, int]:
-    """The local IP address of a datagram, and the interface index where its zone matters."""
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
-            _, local, _ = _IPV4_INFO.unpack_from(data)
-            return socket.inet_ntop(socket.AF_INET, local), 0
-        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-            local, index = _IPV6_INFO.unpack_from(data)
-            ip = ipaddress.IPv6Address(local)
-            return str(ip), index if ip.is_link_local else 0
-    return default, 0
-
-
-def _departure(ip: str, interface: int) -> tuple[int, int, Any]:
-    packed = ipaddress.ip_address(ip).packed
-    if len(packed) == 4:
-        assert _IP_PKTINFO is not None
-        return socket.IPPROTO_IP, _IP_PKTINFO, _IPV4_INFO.pack(0, packed, bytes(4))
-    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _IPV6_INFO.pack(packed, interface)

@@ -56,6 +56,7 @@ from ice_punch.stun.codecs import (
     IcmpError,
     StunParseError,
 )
+from ice_punch.stun.counters import ServerCounters
 from ice_punch.stun.credentials import (
     PasswordAlgorithm,
     SecurityFeature,
@@ -84,7 +85,6 @@ from ice_punch.stun.rtt import (
 )
 from ice_punch.stun.server import (
     BindingServer,
-    ServerCounters,
 )
 from ice_punch.stun.transaction import (
     ClientTransaction,

@@ -37,7 +37,7 @@ _OCTETS: Final = {str(octet): octet for octet in range(256)}
 
 
 @lru_cache(maxsize=4096)
-def _number(ip: str) -> tuple[int, int]:
+def address_number(ip: str) -> tuple[int, int]:
     """The family and the address as a number. Raises ValueError for what is no address."""
     try:
         a, b, c, d = map(_OCTETS.__getitem__, ip.split("."))
@@ -45,6 +45,14 @@ def _number(ip: str) -> tuple[int, int]:
         address = ipaddress.ip_address(ip)
         return IPV4 if address.version == 4 else IPV6, int(address)
     return IPV4, a << 24 | b << 16 | c << 8 | d
+
+
+@lru_cache(maxsize=4096)
+def xored_ipv4(ip: str) -> int | None:
+    """An IPv4 address as XOR-MAPPED-ADDRESS has it; None for an IPv6 one. Raises ValueError for
+    what is no address."""
+    family, number = address_number(ip)
+    return number ^ MAGIC_COOKIE if family == IPV4 else None
 
 
 def _decode(value: bytes, cookie: int, mask: bytes) -> Address | None:
@@ -68,7 +76,7 @@ def _decode(value: bytes, cookie: int, mask: bytes) -> Address | None:
 
 
 def _encode(address: Address, cookie: int, mask: bytes) -> bytes:
-    family, number = _number(address[0])
+    family, number = address_number(address[0])
     port = address[1]
     if not 0 <= port <= 65535:
         raise ValueError(f"{port} is not a port")

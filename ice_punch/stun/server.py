@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Final
 
 from ice_punch.datagram import Address, Transmit
@@ -20,6 +18,7 @@ from ice_punch.stun.attributes import (
     XOR_MAPPED_ADDRESS,
 )
 from ice_punch.stun.codecs import ErrorCode, StunParseError
+from ice_punch.stun.counters import ServerCounters
 from ice_punch.stun.message import (
     HEADER_SIZE,
     Message,
@@ -29,24 +28,13 @@ from ice_punch.stun.message import (
     parse_message,
     response_to,
 )
+from ice_punch.stun.plain import PlainAnswers
 
 BAD_REQUEST: Final = ErrorCode(400, "Bad Request")
 UNKNOWN_ATTRIBUTE: Final = ErrorCode(420, "Unknown Attribute")
 
 _IPV4_MAPPED: Final = "::ffff:"
 _MAX_QUEUE: Final = 1024
-
-
-@dataclass(slots=True)
-class ServerCounters:
-    received: int = 0
-    answered: int = 0
-    """Responses made, error responses included."""
-    errors: Counter[int] = field(default_factory=Counter)
-    """Error responses, by code."""
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Datagrams that got no answer, by reason: ``not-stun``, ``no-cookie``, ``malformed``,
-    ``indication``, ``response``, ``unsupported-method``, ``source-port``, ``overload``."""
 
 
 class BindingServer:
@@ -77,12 +65,14 @@ class BindingServer:
         self._other: dict[Address, Address] = {}
         if alternate is not None:
             self._offer_discovery(primary, alternate)
-        if software is not None:
-            SOFTWARE.encode(software, b"")
         self._software = software
         self._mtu = mtu
         self._outgoing: list[Transmit] = []
         self.counters = ServerCounters()
+        self.answer_plain = PlainAnswers(software, self._other, self.counters).answer
+        """What a busy server calls first, with the data, the source and the local address: the
+        response to a plain request, which skips the queue, or None for whatever
+        ``receive_datagram`` is to have."""
 
     def _offer_discovery(self, primary: Address | None, alternate: Address) -> None:
         if (
@@ -102,6 +92,11 @@ class BindingServer:
 
     def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> None:
         """``local`` is the address that the datagram arrived at, where the answer leaves from."""
+        if len(self._outgoing) < _MAX_QUEUE:
+            answer = self.answer_plain(data, source, local)
+            if answer is not None:
+                self._outgoing.append(Transmit(answer, local, source))
+                return
         counters = self.counters
         counters.received += 1
         request = self._accept(data, source)

@@ -5,15 +5,20 @@ import os
 import random
 import shutil
 import socket
+import sys
 
 import pytest
 
 from ice_punch.errors import InterfaceNotFound, InvalidConfiguration, PortRangeExhausted
+from ice_punch.net import udp
 from ice_punch.net.stun_server import RateLimit, StunServer
 from ice_punch.net.udp import bind
 from ice_punch.stun import (
     CHANGE_REQUEST,
+    ERROR_CODE,
     OTHER_ADDRESS,
+    PADDING,
+    RESPONSE_PORT,
     SOFTWARE,
     XOR_MAPPED_ADDRESS,
     ChangeRequest,
@@ -46,7 +51,12 @@ def run(coroutine, factory=None):
 def request(**attributes):
     message = Message(Method.BINDING, MessageClass.REQUEST, os.urandom(12))
     for attribute, value in attributes.items():
-        message.add({"change": CHANGE_REQUEST}[attribute], value)
+        message.add(
+            {"change": CHANGE_REQUEST, "padding": PADDING, "response_port": RESPONSE_PORT}[
+                attribute
+            ],
+            value,
+        )
     return message
 
 
@@ -95,6 +105,65 @@ def test_the_answer_leaves_from_the_address_that_was_asked(factory, host, reache
             assert server.counters.answered == 1
 
     run(main(), factory)
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize("reached", ["127.0.0.1", "127.0.0.2"])
+def test_a_request_with_more_in_it_is_answered_at_every_address_too(factory, reached):
+    """127.0.0.1 has a socket of its own next to the wildcard, 127.0.0.2 has none."""
+
+    async def main():
+        async with await StunServer.start("", 0) as server:
+            port = server.addresses[0][1]
+            with bind("127.0.0.1") as sock, bind("127.0.0.1") as other:
+                response, source = await ask(sock, (reached, port), request(padding=bytes(20_000)))
+                assert source == (reached, port)
+                assert len(response.get(PADDING)) == 1500
+                response, _ = await ask(
+                    sock, (reached, port), request(change=ChangeRequest(True, False))
+                )
+                assert response.get(ERROR_CODE).code == 420
+                message = request(response_port=other.getsockname()[1])
+                assert await ask(sock, (reached, port), message) is None
+                assert other.recvfrom(2048)[1] == (reached, port)
+            assert server.counters.answered == 3
+
+    run(main(), factory)
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+def test_many_at_once_are_all_answered_and_others_get_their_turn(factory):
+    async def main():
+        async with await StunServer.start("127.0.0.1", 0) as server:
+            turns = 0
+            with bind("127.0.0.1") as sock:
+                message = request().to_bytes()
+                for _ in range(400):
+                    sock.sendto(message, server.addresses[0])
+                answered = 0
+                while server.counters.answered < 400:
+                    assert server.counters.answered - answered <= udp.DRAIN_LIMIT
+                    answered = server.counters.answered
+                    turns += 1
+                    await asyncio.sleep(0)
+                for _ in range(400):
+                    assert sock.recvfrom(2048)[1] == server.addresses[0]
+            assert turns >= 400 // udp.DRAIN_LIMIT
+
+    run(main(), factory)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets beside a wildcard are Linux's")
+def test_nobody_slips_in_between_the_sockets_of_a_wildcard():
+    async def main():
+        async with await StunServer.start("", 0) as server:
+            port = server.addresses[0][1]
+            assert {ip for ip, _ in server.addresses} <= {"0.0.0.0", "::"}
+            for ip in ("127.0.0.1", "127.0.0.2", "0.0.0.0"):
+                with pytest.raises(PortRangeExhausted):
+                    bind(ip, port=port, reuse_port=True)
+
+    run(main())
 
 
 def test_a_name_for_this_host_and_software_can_be_chosen():

@@ -28,8 +28,10 @@ def bind(
     port: int = 0,
     *,
     kind: socket.SocketKind = socket.SOCK_DGRAM,
+    reuse_port: bool = False,
 ) -> socket.socket:
-    """A bound, non-blocking socket; a UDP one has large buffers and never fragments.
+    """A bound, non-blocking socket; a UDP one has large buffers and never fragments. With
+    ``reuse_port`` it may be bound beside another that has SO_REUSEPORT.
 
     Raises what ``UdpSocket.open`` does.
     """
@@ -41,6 +43,8 @@ def bind(
         sock.setblocking(False)
         if kind is socket.SOCK_DGRAM:
             _configure(sock)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         for candidate in candidates:
             try:
                 sock.bind((ip, candidate))
