@@ -228,14 +228,62 @@ RedactAddresses = Annotated[
 ]
 
 
+_SIGNALING = "Signaling"
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        envvar="ICE_PUNCH_SERVER",
+        help="The signaling server.",
+        rich_help_panel=_SIGNALING,
+    ),
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar="ICE_PUNCH_TOKEN",
+        help="What a server that wants tokens is to be shown. Better in the environment.",
+        rich_help_panel=_SIGNALING,
+    ),
+]
+CaFile = Annotated[
+    str | None,
+    typer.Option(
+        "--ca-file",
+        metavar="FILE",
+        envvar="ICE_PUNCH_CA_FILE",
+        help="Trust these certificates (PEM) for the signaling server, and no others.",
+        rich_help_panel=_SIGNALING,
+    ),
+]
+
+
 @app.command()
 def listen(
-    server: Annotated[
-        str,
+    server: Server = "http://127.0.0.1:8080",
+    code: Annotated[
+        bool,
         typer.Option(
-            "--server", metavar="URL", envvar="ICE_PUNCH_SERVER", help="The signaling server."
+            "--code",
+            help="Instead of the link, a short code to say: good once, for three tries.",
+            rich_help_panel=_SIGNALING,
         ),
-    ] = "http://127.0.0.1:8080",
+    ] = False,
+    manual: Annotated[
+        bool,
+        typer.Option(
+            "--manual",
+            help="Use no server: print an offer to be pasted on the other side, read its answer "
+            "from standard input.",
+            rich_help_panel=_SIGNALING,
+        ),
+    ] = False,
+    token: Token = "",
+    ca_file: CaFile = None,
     ice_server: IceServers = None,
     direct_only: DirectOnly = False,
     relay_only: RelayOnly = False,
@@ -256,7 +304,7 @@ def listen(
     """Make a link, wait for one peer, pipe standard input and output to it as datagrams.
 
     The link, its QR code and the command for the other side go to standard error. Datagrams may
-    get lost, as with UDP. Ctrl-C closes both sides.
+    get lost, as with UDP. Ctrl-C closes both sides. HTTPS_PROXY and its like are used.
     """
     from ice_punch.cli.arguments import SessionArguments
     from ice_punch.cli.pipe import PipeOptions
@@ -276,8 +324,18 @@ def listen(
         pipe=PipeOptions(size=size, linger=linger),
         record=record,
         redact_addresses=redact_addresses,
+        code=code,
+        token=token,
+        ca_file=ca_file,
     )
-    return run_listen(server, arguments, make_output(json=json, verbose=verbose))
+    output = make_output(json=json, verbose=verbose)
+    if manual:
+        from ice_punch.cli.manual import run_manual_listen
+
+        if code:
+            raise InvalidConfiguration("--code and --manual exclude each other")
+        return run_manual_listen(arguments, output)
+    return run_listen(server, arguments, output)
 
 
 @app.command()
@@ -291,6 +349,27 @@ def connect(
             show_default=False,
         ),
     ] = None,
+    server: Server = "http://127.0.0.1:8080",
+    code: Annotated[
+        str | None,
+        typer.Option(
+            "--code",
+            metavar="CODE",
+            help="What listen --code printed, in place of the link; --server must be the same.",
+            rich_help_panel=_SIGNALING,
+        ),
+    ] = None,
+    manual: Annotated[
+        bool,
+        typer.Option(
+            "--manual",
+            help="Use no server: read the offer of listen --manual, from the place of the link or "
+            "from standard input, and print the answer to it.",
+            rich_help_panel=_SIGNALING,
+        ),
+    ] = False,
+    token: Token = "",
+    ca_file: CaFile = None,
     ice_server: IceServers = None,
     direct_only: DirectOnly = False,
     relay_only: RelayOnly = False,
@@ -330,8 +409,23 @@ def connect(
         pipe=PipeOptions(size=size, linger=linger),
         record=record,
         redact_addresses=redact_addresses,
+        token=token,
+        ca_file=ca_file,
     )
-    return run_connect(link, arguments, make_output(json=json, verbose=verbose))
+    output = make_output(json=json, verbose=verbose)
+    if manual:
+        from ice_punch.cli.manual import run_manual_connect
+
+        if code is not None:
+            raise InvalidConfiguration("--code and --manual exclude each other")
+        return run_manual_connect(link, arguments, output)
+    if code is not None:
+        from ice_punch.cli.session import run_connect_by_code
+
+        if link is not None:
+            raise InvalidConfiguration("a link and --code exclude each other")
+        return run_connect_by_code(server, code, arguments, output)
+    return run_connect(link, arguments, output)
 
 
 @app.command()

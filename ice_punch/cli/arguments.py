@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,9 @@ class SessionArguments:
     hide_addresses: bool = False
     record: str | None = None
     redact_addresses: bool = False
+    code: bool = False
+    token: str = ""
+    ca_file: str | None = None
 
     def peer_options(self, output: Output) -> PeerOptions:
         """Raises what can be known before a peer comes: InvalidConfiguration, InterfaceNotFound,
@@ -55,6 +59,8 @@ class SessionArguments:
             port_range=None if self.port_range is None else parse_port_range(self.port_range),
             timeout=self.timeout,
             observer=output.observed,
+            token=self.token,
+            ssl=None if self.ca_file is None else trust(self.ca_file),
         )
         _check_here(options)
         return options
@@ -74,6 +80,17 @@ class SessionArguments:
             self.record, redact_addresses=self.redact_addresses, on_stopped=output.warning
         ) as record:
             yield replace(options, record=record)
+
+
+def trust(ca_file: str) -> ssl.SSLContext:
+    """Certificates of ``ca_file`` and no others. Raises InvalidConfiguration."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise InvalidConfiguration(f"--ca-file {ca_file}: it holds no PEM certificate") from None
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise InvalidConfiguration(f"--ca-file {ca_file}: {why}") from None
 
 
 def parse_port_range(text: str) -> tuple[int, int]:

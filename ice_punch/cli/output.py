@@ -34,6 +34,12 @@ class Output(Protocol):
     def listening(self, link: str, *options: str) -> None:
         """The link is there; ``options`` are what the other side's command needs besides."""
 
+    def spoken(self, code: str, command: str) -> None:
+        """The code is there; ``command`` is what to type on the other side."""
+
+    def blob(self, kind: str, blob: str) -> None:
+        """A blob to carry to the other side: an ``offer`` or an ``answer``."""
+
     def observed(self, event: PeerEvent) -> None:
         """Something happened on the way."""
 
@@ -73,6 +79,19 @@ class TextOutput:
         if code is not None:
             write_line(f"\n{code}")
         write_line(f"on the other side: {connect_command(link, *options)}")
+
+    def spoken(self, code: str, command: str) -> None:
+        write_line(f"code: {code}")
+        write_line(f"on the other side: {command}")
+
+    def blob(self, kind: str, blob: str) -> None:
+        if kind == "offer":
+            write_line("on the other side: ice-punch connect --manual, and paste this there:")
+            write_line(f"\n{blob}\n")
+            write_line("then paste here what it answers:")
+        else:
+            write_line("paste this where the offer came from:")
+            write_line(f"\n{blob}\n")
 
     def observed(self, event: PeerEvent) -> None:
         from ice_punch.cli import events
@@ -116,6 +135,12 @@ class JsonOutput:
 
     def listening(self, link: str, *options: str) -> None:
         self.event("listening", link=link, command=connect_command(link, *options))
+
+    def spoken(self, code: str, command: str) -> None:
+        self.event("code", code=code, command=command)
+
+    def blob(self, kind: str, blob: str) -> None:
+        self.event("blob", kind=kind, blob=blob)
 
     def observed(self, event: PeerEvent) -> None:
         from ice_punch.cli import events

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from ice_punch.cli.arguments import SessionArguments
@@ -11,7 +13,8 @@ from ice_punch.cli.output import Output
 from ice_punch.cli.pipe import Pipe, PipeOptions, input_is_terminal
 from ice_punch.cli.run import run
 from ice_punch.errors import IcePunchError, InvalidConfiguration, PeerSilent
-from ice_punch.peer import PeerOptions, connect, listen
+from ice_punch.peer import Listener, PeerOptions, connect, listen
+from signaling.spoken import CodeOffer, fetch_link
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel
@@ -47,25 +50,62 @@ async def _listen(server: str, arguments: SessionArguments, output: Output) -> i
 async def _accept_one(
     server: str, options: PeerOptions, arguments: SessionArguments, output: Output
 ) -> int:
-    async with listen(server, options, max_peers=SEATS) as listener:
-        output.listening(listener.link, *(() if arguments.encrypt else ("--no-encrypt",)))
+    async with AsyncExitStack() as stack:
+        listener = await stack.enter_async_context(listen(server, options, max_peers=SEATS))
+        plain = () if arguments.encrypt else ("--no-encrypt",)
+        offer: CodeOffer | None = None
+        if arguments.code:
+            offer = await stack.enter_async_context(listener.offer_code())
+            command = ["ice-punch", "connect", *plain, "--server", server, "--code", offer.code]
+            output.spoken(offer.code, shlex.join(command))
+        else:
+            output.listening(listener.link, *plain)
         while True:
             try:
-                channel = await listener.accept()
+                channel = await _next(listener, offer)
             except PeerSilent as error:
                 why = error if error.diagnosis is None else error.diagnosis.sentence
                 output.warning(f"{why}; waiting for another")
                 continue
-            return await _carry(channel, arguments.pipe, output)
+            return await carry(channel, arguments.pipe, output)
+
+
+async def _next(listener: Listener, offer: CodeOffer | None) -> Channel:
+    """The next channel. Raises what ends the code before anybody used it."""
+    if offer is None:
+        return await listener.accept()
+    accepting = asyncio.ensure_future(listener.next_channel())
+    taken = asyncio.ensure_future(offer.taken())
+    try:
+        await asyncio.wait({accepting, taken}, return_when=asyncio.FIRST_COMPLETED)
+        if not accepting.done():
+            taken.result()
+        return await accepting
+    finally:
+        for task in (accepting, taken):
+            task.cancel()
+        await asyncio.wait({accepting, taken})
+
+
+def run_connect_by_code(server: str, code: str, arguments: SessionArguments, output: Output) -> int:
+    return run(_connect_by_code(server, code, arguments, output))
+
+
+async def _connect_by_code(
+    server: str, code: str, arguments: SessionArguments, output: Output
+) -> int:
+    options = arguments.peer_options(output)
+    link = await fetch_link(server, code, token=options.token, ssl=options.ssl)
+    return await _connect(str(link), arguments, output)
 
 
 async def _connect(link: str, arguments: SessionArguments, output: Output) -> int:
     with arguments.recorded(arguments.peer_options(output), output) as options:
         async with connect(link, options) as channel:
-            return await _carry(channel, arguments.pipe, output)
+            return await carry(channel, arguments.pipe, output)
 
 
-async def _carry(channel: Channel, options: PipeOptions, output: Output) -> int:
+async def carry(channel: Channel, options: PipeOptions, output: Output) -> int:
     """Pipe until one side ends it. Raises ConsentLost, and what can not be sent."""
     async with channel:
         limit = channel.max_datagram_size

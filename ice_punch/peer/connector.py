@@ -79,6 +79,8 @@ class Connector:
         self._client = SignalingClient(
             self._link.websocket_url,
             self._link.wire_room,
+            token=self._options.token,
+            ssl=self._options.ssl,
             meta=msgspec.json.encode(Meta("connect")).decode(),
         )
         try:

@@ -33,6 +33,7 @@ from signaling.events import (
 )
 from signaling.link import Link
 from signaling.sealing import Sealer
+from signaling.spoken import CodeOffer
 
 MAX_ATTEMPTS = 32
 """Attempts and channels at once."""
@@ -72,6 +73,8 @@ class Listener:
         self._client = SignalingClient(
             self._link.websocket_url,
             self._link.wire_room,
+            token=self._options.token,
+            ssl=self._options.ssl,
             meta=msgspec.json.encode(Meta("listen")).decode(),
             max_peers=max_peers,
         )
@@ -94,6 +97,19 @@ class Listener:
     def link(self) -> str:
         """What the other side needs. Whoever has it may connect."""
         return str(self._link)
+
+    def offer_code(self) -> CodeOffer:
+        """A short code that people can say, in place of the link: good once, for three tries.
+
+        ``async with listener.offer_code() as offer`` draws ``offer.code``; ``connect`` on the other
+        side takes what ``fetch_link`` makes of it. Raises the errors of signaling.
+        """
+        return CodeOffer(
+            self._link,
+            token=self._options.token,
+            ssl=self._options.ssl,
+            timeout=self._connect_timeout,
+        )
 
     async def __aenter__(self) -> Listener:
         """Join the room. Raises SignalingFailed."""

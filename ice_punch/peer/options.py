@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import TYPE_CHECKING
 
 from ice_punch.connection import ConnectionEvent
@@ -55,6 +56,10 @@ class PeerOptions:
     port_range: tuple[int, int] | None = None
     timeout: float | None = 60.0
     """To connect, from knowing that the peer is there."""
+    token: str | Callable[[], str] = field(default="", repr=False)
+    """What the signaling server's authorization asks for, or what makes it."""
+    ssl: SSLContext | None = None
+    """Whom to trust for the signaling server, in place of the system's certificates."""
     receive_queue: int = RECEIVE_QUEUE
     """Datagrams held for a slow reader; past that the oldest go."""
     send_queue: int = SEND_QUEUE
