@@ -29,16 +29,19 @@ lib: Any = _util.lib
 
 def associate(chosen: type[codec.Codec]) -> tuple[DtlsMachine, DtlsMachine]:
     """A client and a server that have shaken hands."""
-    codec.CODEC = chosen
     ours, theirs = Certificate.generate(), Certificate.generate()
     client = DtlsMachine(ours, DtlsRole.CLIENT, theirs.fingerprints(), mtu=1400)
     server = DtlsMachine(theirs, DtlsRole.SERVER, ours.fingerprints(), mtu=1400)
-    client.start(0.0)
-    server.start(0.0)
-    for _ in range(3):
-        for sender, receiver in ((client, server), (server, client)):
-            for datagram in sender.datagrams_to_send(0.0):
-                receiver.receive_datagram(datagram, 0.0)
+    usual, codec.CODEC = codec.CODEC, chosen
+    try:
+        client.start(0.0)
+        server.start(0.0)
+        for _ in range(3):
+            for sender, receiver in ((client, server), (server, client)):
+                for datagram in sender.datagrams_to_send(0.0):
+                    receiver.receive_datagram(datagram, 0.0)
+    finally:
+        codec.CODEC = usual
     for machine in (client, server):
         assert isinstance(machine.next_event(), HandshakeCompleted)
     return client, server

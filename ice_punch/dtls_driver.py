@@ -16,7 +16,7 @@ from ice_punch.dtls import (
     HandshakeFailedEvent,
     PeerClosed,
 )
-from ice_punch.errors import DatagramTooLarge, IcePunchError
+from ice_punch.errors import ChannelClosed, DatagramTooLarge, IcePunchError
 
 Event = HandshakeCompleted | HandshakeFailedEvent | PeerClosed
 
@@ -64,26 +64,26 @@ class DtlsDriver:
         self._machine.start(now)
         self._pump(now)
 
-    def send(self, data: Buffer) -> None:
-        """Encrypt one datagram and send it; raises what `DtlsMachine.send` raises."""
-        self._check(len(data))
-        now = self._loop.time()
-        self._machine.send(data, now)
-        self._pump(now)
-
     def send_many(self, datagrams: Sequence[Buffer]) -> None:
-        """`send` for several, in order: they are encrypted together, and leave in as few system
-        calls as the kernel allows. Where one can not be sent, none is."""
-        if len(datagrams) == 1:
-            self.send(datagrams[0])
+        """Encrypt datagrams together and send them in order, in as few system calls as the kernel
+        allows. Those for which the path has become too narrow are dropped and counted."""
+        now = self._loop.time()
+        try:
+            segments = self._machine.encrypt_many(datagrams, now)
+        except DatagramTooLarge as error:
+            fitting = [data for data in datagrams if len(data) <= error.limit]
+            self._connection.losses.too_large += len(datagrams) - len(fitting)
+            if fitting:
+                self.send_many(fitting)
             return
-        self._check(max(map(len, datagrams), default=0))
-        for buffer, size in self._machine.encrypt_many(datagrams, self._loop.time()):
-            try:
+        except ChannelClosed:
+            self._pump(now)
+            return
+        try:
+            for buffer, size in segments:
                 self._connection.send_segments(buffer, size)
-            except IcePunchError as error:
-                self._on_error(error)
-                break
+        except IcePunchError as error:
+            self._on_error(error)
 
     def close(self) -> None:
         """Tell the peer that this is the end."""
@@ -95,10 +95,6 @@ class DtlsDriver:
         """No timer runs any more."""
         self._stopped = True
         self._set_timer()
-
-    def _check(self, size: int) -> None:
-        if size > self.max_datagram_size:
-            raise DatagramTooLarge(size, self.max_datagram_size)
 
     def _on_segments(self, buffer: memoryview, size: int) -> None:
         now = self._loop.time()

@@ -1,0 +1,278 @@
+"""Encrypted datagrams from one process to another over a veth pair: rate, CPU time, latency.
+
+ice-punch's channel after real ICE, aiortc's DTLS transport after its own, pion/dtls where Go and
+Debian's package of it are installed, and as limits OpenSSL's calls in a bare loop over UDP
+segmentation offload, and plain UDP through asyncio. In turn, by a window, so that nothing is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import HERE, at_least_one, interleaved, need_namespaces, table, where
+
+WINDOWS = (64, 208, 832)
+"""Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
+LOSSLESS = 0.001
+IPS = ("10.77.0.1", "10.77.0.2")
+GO_PATH = Path("/usr/share/gocode")
+PION = GO_PATH / "src/github.com/pion/dtls/v2"
+
+STACKS = (
+    "ice-punch asyncio",
+    "ice-punch uvloop",
+    "ice-punch-single asyncio",
+    "aiortc asyncio",
+    "aiortc uvloop",
+    "pion/dtls",
+    "sketch asyncio",
+)
+
+
+def installed() -> list[str]:
+    """The stacks that this machine has."""
+    absent = set()
+    if importlib.util.find_spec("aiortc") is None:
+        absent.add("aiortc")
+    if shutil.which("go") is None or not PION.exists():
+        absent.add("pion/dtls")
+    if importlib.util.find_spec("uvloop") is None:
+        absent.add("uvloop")
+    return [stack for stack in STACKS if not absent & set(stack.split())]
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+@contextlib.contextmanager
+def cable() -> Iterator[tuple[str, str]]:
+    """Two network namespaces with a veth pair between them."""
+    names = tuple(f"ip-dtls-{os.getpid()}-{n}" for n in range(2))
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            ip("netns", "add", name)
+            stack.callback(ip, "netns", "delete", name)
+        ends = [arg for name in names for arg in ("peer", "name", "eth0", "netns", name)]
+        ip("link", "add", *ends[1:5], "type", "veth", *ends[5:])
+        for name, address in zip(names, IPS, strict=True):
+            ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+        yield names[0], names[1]
+
+
+@contextlib.contextmanager
+def pion() -> Iterator[str | None]:
+    """The program around pion/dtls, if it can be built here."""
+    if "pion/dtls" not in installed():
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/pion"
+        go = {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": folder, "GOFLAGS": ""}
+        subprocess.run(
+            ["go", "build", "-o", program, str(HERE / "dtls_pion.go")],
+            check=True,
+            env={**os.environ, **go},
+        )
+        yield program
+
+
+class End:
+    """One of the two processes."""
+
+    def __init__(self, namespace: str, command: list[str]) -> None:
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def tell(self, **what: Any) -> None:
+        assert self.process.stdin is not None
+        print(json.dumps(what), file=self.process.stdin, flush=True)
+
+    def hear(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("an end of the link died")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@dataclass
+class Ground:
+    namespaces: tuple[str, str]
+    pion: str | None
+
+    @contextlib.contextmanager
+    def link(self, stack: str) -> Iterator[tuple[End, End]]:
+        """Two processes that have shaken hands."""
+        name, *loop = stack.split()
+        ends = []
+        with contextlib.ExitStack() as exits:
+            for namespace, address, role in zip(
+                self.namespaces, IPS, ("first", "second"), strict=True
+            ):
+                command = [sys.executable, str(HERE / "dtls_party.py"), name]
+                if name == "pion/dtls":
+                    assert self.pion is not None
+                    command = [self.pion]
+                ends.append(End(namespace, [*command, role, address, *loop]))
+                exits.callback(ends[-1].process.wait, 10)
+                exits.callback(ends[-1].process.kill)
+            first, second = ends
+            descriptions = [end.hear()["description"] for end in ends]
+            second.tell(remote=descriptions[0])
+            time.sleep(0.3)  # pion gives up where the other's socket is not there yet
+            first.tell(remote=descriptions[1])
+            first.hear()
+            second.hear()
+            yield first, second
+
+
+def throughput(
+    ground: Ground, stack: str, size: int, seconds: float, window: int
+) -> dict[str, float]:
+    with ground.link(stack) as (first, second):
+        second.tell(do="count", window=window)
+        first.tell(do="send", size=size, seconds=seconds, window=window)
+        sender = first.hear()
+        second.tell(do="stop")
+        receiver = second.hear()
+    received = receiver["received"]
+    return {
+        "rate": received / sender["seconds"],
+        "sender": sender["cpu"] / received * 1e6,
+        "receiver": receiver["cpu"] / received * 1e6,
+        "lost": max(0.0, 1 - received / sender["sent"]),
+    }
+
+
+def latency(ground: Ground, stack: str, size: int, rounds: int) -> dict[str, float]:
+    with ground.link(stack) as (first, second):
+        second.tell(do="echo")
+        for count in (200, rounds):
+            first.tell(do="ping", size=size, rounds=count)
+            times = first.hear()
+    return {"median": times["median"] * 1e6, "p99": times["p99"] * 1e6}
+
+
+def control(ground: Ground, stack: str, seconds: float) -> dict[str, float]:
+    with ground.link(stack) as (first, second):
+        second.tell(do="echo")
+        first.tell(do="tick", size=38, hertz=200, seconds=seconds)
+        here = first.hear()
+        second.tell(do="stop")
+        return {"first": here["cpu"] * 100, "second": second.hear()["cpu"] * 100}
+
+
+def fastest(
+    by_window: list[tuple[int, list[dict[str, float]]]],
+) -> tuple[int, list[dict[str, float]]]:
+    """The window with the highest rate of those that lost nothing, or next to nothing."""
+    lossless = [entry for entry in by_window if median(entry[1], "lost") <= LOSSLESS]
+    return max(lossless or by_window, key=lambda entry: median(entry[1], "rate"))
+
+
+def median(results: list[dict[str, float]], key: str) -> float:
+    return statistics.median(result[key] for result in results)
+
+
+def show_throughput(
+    ground: Ground, stacks: list[str], size: int, runs: int, seconds: float
+) -> None:
+    print(f"\n{size} bytes, {runs} runs of {seconds:g} s each, medians (rate: lowest - highest)\n")
+    cases = {f"{stack} {window}": (stack, window) for stack in stacks for window in WINDOWS}
+    results = interleaved(
+        list(cases),
+        runs,
+        lambda case: throughput(ground, cases[case][0], size, seconds, cases[case][1]),
+    )
+    best = {stack: fastest([(w, results[f"{stack} {w}"]) for w in WINDOWS]) for stack in stacks}
+    ours = median(best[stacks[0]][1], "rate")
+    rows = []
+    for stack, (window, found) in best.items():
+        rates = sorted(result["rate"] / 1000 for result in found)
+        rows.append(
+            [
+                stack,
+                str(window),
+                f"{median(found, 'rate') / 1000:.1f}",
+                f"{rates[0]:.1f} - {rates[-1]:.1f}",
+                f"{median(found, 'sender'):.1f} / {median(found, 'receiver'):.1f}",
+                f"{median(found, 'lost') * 100:.1f}",
+                f"{ours / median(found, 'rate'):.2f}",
+            ]
+        )
+    head = [
+        "",
+        "window",
+        "k/s",
+        "of all runs",
+        "CPU s per million, both ends",
+        "lost %",
+        "first / this",
+    ]
+    print(table(head, rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=at_least_one, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each run")
+    parser.add_argument("--stacks", nargs="*", choices=STACKS, help="only these")
+    parser.add_argument("--only", choices=("throughput", "latency", "control"))
+    arguments = parser.parse_args()
+    need_namespaces(delay=False)
+    stacks = [stack for stack in installed() if stack in (arguments.stacks or STACKS)]
+    print(where())
+    with cable() as namespaces, pion() as program:
+        ground = Ground(namespaces, program)
+        if arguments.only in (None, "throughput"):
+            for size in (1200, 200):
+                show_throughput(ground, stacks, size, arguments.runs, arguments.seconds)
+        if arguments.only in (None, "latency"):
+            print(f"\nthere and back, 1200 bytes, one at a time, µs, {arguments.runs} runs\n")
+            cases = ["udp asyncio", *stacks]
+            found = interleaved(cases, arguments.runs, lambda s: latency(ground, s, 1200, 2000))
+            base = median(found[cases[0]], "median")
+            rows = [
+                [
+                    stack,
+                    f"{median(found[stack], 'median'):.0f}",
+                    f"{median(found[stack], 'p99'):.0f}",
+                    f"{median(found[stack], 'median') / base:.2f}",
+                ]
+                for stack in cases
+            ]
+            print(table(["", "median", "99 %", "this / first"], rows))
+        if arguments.only in (None, "control"):
+            print("\n200 datagrams of 38 bytes a second and their echoes, % of a core\n")
+            cases = [stack for stack in stacks if stack.startswith(("ice-punch", "aiortc"))]
+            ticks = interleaved(cases, arguments.runs, lambda s: control(ground, s, 3.0))
+            rows = [
+                [s, f"{median(ticks[s], 'first'):.1f}", f"{median(ticks[s], 'second'):.1f}"]
+                for s in cases
+            ]
+            print(table(["", "one side", "the other"], rows))
+
+
+if __name__ == "__main__":
+    main()
