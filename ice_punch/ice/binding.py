@@ -29,11 +29,12 @@ from ice_punch.stun import (
     short_term_key,
 )
 
-CHECKS_REMEMBERED: Final = 1024
-"""Sets of attributes of checks that are kept encoded; they hold no secret."""
+SESSIONS_REMEMBERED: Final = 1024
+"""Those of whose checks the attributes that never change are kept encoded; they are no secret."""
 
 _REQUEST: Final = encode_message_type(Method.BINDING, MessageClass.REQUEST)
 _SUCCESS: Final = encode_message_type(Method.BINDING, MessageClass.SUCCESS)
+_NOMINATES: Final = encode_attribute(USE_CANDIDATE, True)
 _SHA1: Final = (Integrity.SHA1,)
 _SHA256: Final = (Integrity.SHA256,)
 
@@ -65,33 +66,26 @@ def check_request(
     nomination: int = 0,
 ) -> bytes:
     """A check, RFC 8445 section 7.2.2; ``nomination`` numbers one that replaces another."""
-    body = _check_attributes(
-        f"{remote.ufrag}:{local_ufrag}", priority, controlling, tie_breaker, nominate, nomination
-    )
-    return encode_message(_REQUEST, transaction_id, body, key=remote.key)
-
-
-@lru_cache(maxsize=CHECKS_REMEMBERED)
-def _check_attributes(
-    username: str,
-    priority: int,
-    controlling: bool,
-    tie_breaker: int,
-    nominate: bool,
-    nomination: int,
-) -> bytes:
-    """The same for all checks of a session from bases of one priority, consent checks included."""
-    role = ICE_CONTROLLING if controlling else ICE_CONTROLLED
     attributes = (
-        encode_attribute(USERNAME, username)
+        _username(f"{remote.ufrag}:{local_ufrag}")
         + encode_attribute(PRIORITY, priority)
-        + encode_attribute(role, tie_breaker)
+        + _role(controlling, tie_breaker)
     )
     if nominate:
-        attributes += encode_attribute(USE_CANDIDATE, True)
+        attributes += _NOMINATES
     if nomination:
         attributes += encode_attribute(NOMINATION, nomination)
-    return attributes
+    return encode_message(_REQUEST, transaction_id, attributes, key=remote.key)
+
+
+@lru_cache(maxsize=SESSIONS_REMEMBERED)
+def _username(username: str) -> bytes:
+    return encode_attribute(USERNAME, username)
+
+
+@lru_cache(maxsize=SESSIONS_REMEMBERED)
+def _role(controlling: bool, tie_breaker: int) -> bytes:
+    return encode_attribute(ICE_CONTROLLING if controlling else ICE_CONTROLLED, tie_breaker)
 
 
 def success_response(request: Message, source: Address, key: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -26,9 +27,9 @@ class Integrity(Enum):
     __hash__ = object.__hash__  # Enum's is a Python function, and sets of these are asked often
 
 
-_States = dict[bytes, tuple["_Hash", "_Hash"]]
-_sha1_states: _States = {}
-_sha256_states: _States = {}
+_States = OrderedDict[bytes, tuple["_Hash", "_Hash"]]
+_sha1_states: _States = OrderedDict()
+_sha256_states: _States = OrderedDict()
 
 
 def authentication_code(key: bytes, algorithm: Integrity, data: bytes) -> bytes:
@@ -49,8 +50,8 @@ def _begin(key: bytes, algorithm: Integrity, states: _States) -> tuple[_Hash, _H
     # SHA-1 is what MESSAGE-INTEGRITY is; the attacks on it do not reach HMAC (RFC 6151)
     make = _sha1 if algorithm is Integrity.SHA1 else hashlib.sha256
     block = (make(key).digest() if len(key) > _BLOCK_SIZE else key).ljust(_BLOCK_SIZE, b"\0")
-    while len(states) >= KEYS_REMEMBERED:
-        del states[next(iter(states))]
+    if len(states) >= KEYS_REMEMBERED:
+        states.popitem(last=False)
     begun = states[key] = make(block.translate(_INNER)), make(block.translate(_OUTER))
     return begun
 
