@@ -73,7 +73,7 @@ class Reunion:
             if reply[0] != "ok":
                 self._part(member, "gap")
                 return
-            member.base = mark
+            member.base = member.told = mark
             member.generation = reply[1]
             member.syncing -= 1
             self._caught_up(member)

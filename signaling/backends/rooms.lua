@@ -10,7 +10,7 @@
 -- last id taken from it, q the last number given, lo the first frame kept, b their bytes, qn and qb
 -- those queued during an absence, seen the last id it was given of each sender, gen how often its
 -- frames were numbered anew, st and sb the last time that was, and where from, tk how often it changed
--- its process.
+-- its process, tn the last number that process is known to have taken.
 
 local key = KEYS[1]
 local a = cmsgpack.unpack(ARGV[2])
@@ -20,6 +20,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local members = {}
 local PEER = '{"type":"peer","seq":'
 local DEAD_FOR, DEAD_MAX = 300000, 64
+local UNTAKEN = 8
 
 local function field(name)
   local packed = redis.call('HGET', key, name)
@@ -66,7 +67,10 @@ local function post(id, m, src, n, head, tail)
     m.qn = m.qn + 1
     m.qb = m.qb + frame_size(f)
   else
-    while m.q - m.lo + 1 > a.messages + m.qn or m.b > a.bytes + m.qb do drop_oldest(id, m) end
+    -- What its process has not taken yet is nowhere else.
+    while m.lo <= m.tn and (m.q - m.lo + 1 > a.messages + m.qn or m.b > a.bytes + m.qb) do
+      drop_oldest(id, m)
+    end
   end
   if n > 0 then m.seen[src] = n end
   save(id, m)
@@ -174,7 +178,7 @@ function ops.enter()
   redis.call('HSET', key, 'sid:' .. a.sid, a.id)
   save(a.id, {
     o = order, s = a.sid, k = a.key, me = a.meta, g = a.grant, n = a.node, a = 0, h = 0, rx = 0, q = 0,
-    lo = 1, b = 0, qn = 0, qb = 0, seen = {}, gen = 0, tk = 0, st = '', sb = 0,
+    lo = 1, b = 0, qn = 0, qb = 0, seen = {}, gen = 0, tk = 0, tn = 0, st = '', sb = 0,
   })
   live()
   local peers = snapshot(a.id)
@@ -194,7 +198,7 @@ function ops.resume()
   m.tk = m.tk + 1
   if m.n ~= a.node then publish(m.n, {'t', id, m.tk}) end
   local announced = m.a ~= 0 and m.h == 0
-  m.n, m.a, m.h = a.node, 0, 0
+  m.n, m.a, m.h, m.tn = a.node, 0, 0, m.q
   save(id, m)
   live()
   local kept = frames(id, m, a.seq)
@@ -218,6 +222,8 @@ function ops.relay()
     save(a.id, s)
     return {'duplicate'}
   elseif t.a ~= 0 and (t.qn >= a.messages or t.qb + #a.tail > a.bytes) then
+    refusal = 'queue_full'
+  elseif t.a == 0 and t.q - t.tn >= UNTAKEN * a.messages then
     refusal = 'queue_full'
   end
   if refusal then
@@ -249,6 +255,7 @@ end
 function ops.ack()
   local m = member(a.id)
   if m and m.n == a.node then
+    m.tn = math.max(m.tn, a.taken)
     acknowledge(a.id, m, a.seq)
     save(a.id, m)
   end
@@ -320,6 +327,10 @@ function ops.sync()
   if m then
     local base = a.base
     if m.st == a.token then base = m.sb end
+    if m.lo - 1 > base then
+      finish(a.id, 'gap')
+      return {'gone'}
+    end
     was = m.a
     for _, f in ipairs(frames(a.id, m, base)) do
       if f[3] == 0 or (a.seen[f[2]] or 0) < f[3] then table.insert(pending, f) end
@@ -342,7 +353,7 @@ function ops.sync()
     was = m.a
   end
   m.q, m.lo, m.b, m.qn, m.qb = a.seq, a.lo, 0, 0, 0
-  m.st, m.sb, m.gen = a.token, a.seq, m.gen + 1
+  m.st, m.sb, m.tn, m.gen = a.token, a.seq, a.seq, m.gen + 1
   for _, f in ipairs(a.frames) do
     if f[1] >= a.lo then
       redis.call('HSET', key, 'f:' .. a.id .. ':' .. f[1], cmsgpack.pack({f[2], f[3], f[4], f[5]}))

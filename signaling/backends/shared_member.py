@@ -32,6 +32,9 @@ class SharedMember(Member):
     def __init__(self, room: Room, **fields: Any) -> None:
         super().__init__(room, **fields)
         self.base = 0
+        self.told = 0
+        """The last number the script knows to have come here."""
+        self.acknowledged = 0
         self.generation = 0
         self.seen: dict[str, int] = {}
         self.takeovers = 0
@@ -47,7 +50,7 @@ class SharedMember(Member):
         self.retained_bytes = 0
         self.retained: deque[Outgoing] = deque()
         """Signals given to the bus lately: should it lose its memory, they are given again."""
-        self.on_acknowledged: Callable[[SharedMember, int], None] = lambda member, seq: None
+        self.on_acknowledged: Callable[[SharedMember], None] = lambda member: None
 
     @property
     def first_kept(self) -> int:
@@ -79,7 +82,8 @@ class SharedMember(Member):
 
     def acknowledge(self, seq: int) -> None:
         super().acknowledge(seq)
-        self.on_acknowledged(self, seq)
+        self.acknowledged = max(self.acknowledged, min(seq, self.seq))
+        self.on_acknowledged(self)
 
     def can_wait(self, size: int) -> bool:
         """Whether another signal for a peer elsewhere fits the outbox."""

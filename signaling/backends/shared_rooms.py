@@ -39,6 +39,8 @@ from signaling.messages import (
 from signaling.randomness import RandomSource, base64url
 from signaling.rooms import Rooms, _Connection, _Entering
 
+TELL_EVERY = 32
+"""Frames taken after which the script hears of it, if no client has acknowledged any."""
 RETRY = 1.0
 """Seconds after which to come back when the bus is down."""
 _TEXTS = {
@@ -196,6 +198,8 @@ class SharedRooms(Rooms):
             if seq == member.seq + 1:
                 member.base = seq
                 self._hall.deliver(member, seq, frame)
+                if seq - member.told >= TELL_EVERY:
+                    self._acknowledged(member)
             else:
                 self.counters["bus_gaps"] += 1
                 self._read(member)
@@ -282,10 +286,12 @@ class SharedRooms(Rooms):
             )
             member.ice_due = now
         member.begin_again(resume.seq)
+        member.acknowledged = resume.seq
         for number, *frame in frames:
             member.take(number, Frame(*frame))
         member.rx, member.seen = rx, dict(seen or {})
-        member.base, member.generation, member.takeovers = member.seq, generation, times
+        member.base = member.told = member.seq
+        member.generation, member.takeovers = generation, times
         member.room.last_order = max(member.room.last_order, last)
         self._know(room, [peer[4] for peer in peers])
         if source.number not in self._connections:
@@ -546,9 +552,12 @@ class SharedRooms(Rooms):
         if source is not None:
             self._send(source, SignalAck(id=id, status=status))
 
-    def _acknowledged(self, member: SharedMember, seq: int) -> None:
-        if self.bus is Bus.UP:
-            self._ask("ack", member.room.name, {"id": member.id, "seq": seq})
+    def _acknowledged(self, member: SharedMember) -> None:
+        """Tell the script what need not be kept, and what has come as far as here."""
+        if self.bus is Bus.UP and not member.syncing:
+            member.told = member.seq
+            arguments = {"id": member.id, "seq": member.acknowledged, "taken": member.seq}
+            self._ask("ack", member.room.name, arguments)
 
     # Leaving
 
