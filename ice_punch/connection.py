@@ -335,11 +335,11 @@ class IceConnection:
         return connected or self._advised
 
     async def addresses_known(self, timeout: float) -> None:
-        """Wait until the servers have told the addresses of fresh sockets, for ``timeout`` s at
-        most."""
+        """During a restart: wait until the servers have told our addresses anew, for ``timeout`` s
+        at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while self._agent.queries_busy:
+                while not self._agent.addresses_known:
                     self._queries_news.clear()
                     await self._queries_news.wait()
 

@@ -177,6 +177,12 @@ class Agent:
         """Whether any server query has yet to end."""
         return self._queries.busy
 
+    @property
+    def addresses_known(self) -> bool:
+        """Whether every server has told, or failed to tell, the reflexive addresses of the current
+        generation: what is signalled before may hold those of before a restart."""
+        return not (self._queries.busy or self._queries.has_work() or self._queries.asking_again)
+
     def selected_pair(self, component: int = 1) -> CandidatePair | None:
         """The nominated pair (RFC 8445 section 8.1.1)."""
         return self._carrier.selected.get(component)

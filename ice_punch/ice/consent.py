@@ -22,6 +22,7 @@ class Consent:
         timeout: float = CONSENT_TIMEOUT,
     ) -> None:
         self.checks_sent = 0
+        self.last_sent_at = now
         self._timeout = timeout
         self._interval = interval
         self._random = random
@@ -45,6 +46,7 @@ class Consent:
         self._outstanding = {t: sent for t, sent in self._outstanding.items() if sent > oldest}
         self._outstanding[transaction_id] = now
         self.checks_sent += 1
+        self.last_sent_at = now
 
     def schedule(self, now: float, *, rarer: float = 1.0) -> None:
         """The next check is due after the interval, times ``rarer``."""

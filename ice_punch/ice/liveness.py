@@ -20,6 +20,11 @@ from ice_punch.stun import ERROR_CODE, XOR_MAPPED_ADDRESS, Integrity, Message, M
 STANDBY_INTERVAL = 2.0
 """How many times rarer consent is asked for where no data is sent (RFC 7675 section 5.1)."""
 
+ANSWER_WITHIN = 7.0
+"""Seconds after which an answer is overdue, whatever else is heard: consent is asked for every 4 to
+6 s."""
+ASK_EVERY = 1.0
+
 
 class Liveness:
     """Consent for the selected pairs and their standbys and, of a component that has none yet, for
@@ -84,6 +89,8 @@ class Liveness:
             times.append(pulse.next_try_at(session.data_sent_at, session.data_received_at))
             if pair.silent_since is None:
                 times.append(self._unanswered_at(pair))
+                if pair in self._consent:
+                    times.append(self._ask_again_at(pair, self._consent[pair]))
         if session.stranded_at is not None:
             times.append(session.stranded_at + session.config.consent_timeout)
         return times
@@ -106,6 +113,10 @@ class Liveness:
 
     def _unanswered_at(self, pair: CandidatePair) -> float:
         return self._last_response_at(pair) + self._session.config.unanswered_for
+
+    def _ask_again_at(self, pair: CandidatePair, consent: Consent) -> float:
+        """The peer is heard, and has not answered for longer than consent checks are apart."""
+        return max(self._last_response_at(pair) + ANSWER_WITHIN, consent.last_sent_at + ASK_EVERY)
 
     def expire(self, now: float) -> None:
         """RFC 7675 section 5.1: what comes after the expiry does not bring consent back."""
@@ -154,6 +165,9 @@ class Liveness:
         session = self._session
         if pair.silent_since is None and now >= self._unanswered_at(pair):
             self._fell_silent(pair, now)
+        consent = self._consent[pair]
+        if pair.silent_since is None and now >= self._ask_again_at(pair, consent):
+            self._check(pair, consent, now)
         if now < pulse.next_try_at(session.data_sent_at, session.data_received_at):
             return
         if pair.silent_since is None and pulse.silent(now):

@@ -64,6 +64,8 @@ class CandidatePair:
         self.valid_since: float | None = None
         self.last_response_at: float | None = None
         self.first_heard_at: float | None = None
+        self.peer_priority: int | None = None
+        """PRIORITY of the peer's latest check: it tells the peer's bases apart (section 7.1.1)."""
         self.heard_at = float("-inf")
         """When anything last came on this pair that only the peer can have sent."""
         self.silent_since: float | None = None

@@ -223,8 +223,8 @@ class Paths:
 
     def moved(self, pair: CandidatePair) -> bool:
         """Whether ``pair``, valid now, is the selected one after the peer's NAT gave it a new
-        port: same base, same IP address, and nothing is heard from the old port since the first
-        sign of the new one."""
+        port: same base, same IP address, PRIORITY of the same base of the peer's, and nothing is
+        heard from the old port since the first sign of the new one."""
         session = self._session
         selected = session.selected.get(pair.component)
         return (
@@ -233,6 +233,7 @@ class Paths:
             and pair.first_heard_at is not None
             and pair.remote.type is CandidateType.PRFLX
             and (pair.base, pair.remote.host) == (selected.base, selected.remote.host)
+            and selected.peer_priority in (None, pair.peer_priority)
             and not selected.relayed
             and selected.heard_at < pair.first_heard_at
         )

@@ -125,7 +125,7 @@ class Requests:
         remote = session.remote.find(check.source, local.component)
         if remote is None:
             if session.remote.full:
-                self._make_room(local.component)
+                self._make_room(local.component, now)
             if session.remote.full:
                 session.counters["candidates_surplus"] += 1
                 return False
@@ -145,6 +145,7 @@ class Requests:
         if nominates:
             pair.nomination = check.nomination
         pair.requests_received += 1
+        pair.peer_priority = check.priority
         pair.heard(now)
         if session.check_list.peer_checked_at is None:
             session.check_list.peer_checked_at = now
@@ -172,16 +173,20 @@ class Requests:
             return False
         if session.remote_credentials is None or now < self._follow_at:
             return False
-        if session.remote.find(source, selected.component) is not None or session.remote.full:
+        if session.remote.find(source, selected.component) is not None:
             return False
         self._follow_at = now + FOLLOW_INTERVAL
         self._forget_followed()
-        priority = peer_reflexive_priority(selected.remote.priority)
+        if session.remote.full:
+            self._make_room(selected.component, now)
+        if session.remote.full:
+            return False
+        priority = selected.peer_priority or peer_reflexive_priority(selected.remote.priority)
         remote = session.remote.learn(source, selected.component, priority)
         pair = session.form_pair(selected.local, remote)
         if pair is None:
             return False
-        pair.first_heard_at = now
+        pair.first_heard_at, pair.peer_priority = now, selected.peer_priority
         self._followed = pair
         session.check_list.trigger(pair)
         session.counters["ports_followed"] += 1
@@ -220,19 +225,25 @@ class Requests:
             and (check.local, check.source[0]) == (selected.base, selected.remote.host)
         )
 
-    def _make_room(self, component: int) -> None:
+    def _make_room(self, component: int, now: float) -> None:
         """A peer whose NAT keeps giving it new ports is still the same peer: of what was learned
         from its checks, the oldest that leads nowhere is forgotten."""
         session = self._session
         if component not in session.selected:
             return
-        used = {pair.remote for pair in session.check_list if pair.valid}
+        used = {
+            pair.remote
+            for pair in session.check_list
+            if pair.valid
+            and (session.selected.get(pair.component) is pair or not self._stale(pair, now))
+        }
         for candidate in session.remote.all:
             if candidate.type is CandidateType.PRFLX and candidate not in used:
                 session.remote.all.remove(candidate)
                 gone = {key for key in session.validated if key[1] == candidate.address}
                 session.validated -= gone
                 for pair in [p for p in session.check_list if p.remote == candidate]:
+                    pair.invalidate()
                     session.check_list.remove(pair)
                 return
 

@@ -133,6 +133,11 @@ class ServerQueries:
         """Whether any query has yet to end for the first time."""
         return any(not query.reported for query in self.all)
 
+    @property
+    def asking_again(self) -> bool:
+        """Whether an address that a restart asked for again has yet to be told."""
+        return any(query.stale is not None for query in self.all) and bool(self._running)
+
     def unanswered(self) -> list[ServerReport]:
         """The queries that wait or are out, or did when ICE was done: ``silent`` once asked three
         times, else ``pending``."""

@@ -16,6 +16,8 @@ from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
 GATHERED_WITHIN = 0.5
 """Seconds for which the reflexive addresses of fresh sockets are waited for, so that the peer knows
 them before the first check leaves."""
+ASKED_WITHIN = 0.2
+"""The same for the sockets that there are: a NAT may have given them other addresses."""
 
 
 class Restarts:
@@ -79,5 +81,4 @@ class Restarts:
         if connection.restarting:
             raise RestartRefused("an ICE restart is under way")
         connection.restart(fresh_sockets=fresh_sockets, asked=True)
-        if fresh_sockets:
-            await connection.addresses_known(GATHERED_WITHIN)
+        await connection.addresses_known(GATHERED_WITHIN if fresh_sockets else ASKED_WITHIN)

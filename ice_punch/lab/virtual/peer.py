@@ -80,6 +80,8 @@ class VirtualPeer:
         self.events: list[tuple[float, Event]] = []
         self.received: set[int] = set()
         """Numbers of the application datagrams that came."""
+        self.arrivals: list[float] = []
+        """When each of them came for the first time."""
         self.sent = 0
         self.direct_at: float | None = None
         """When the first valid pair without a relay was found."""
@@ -290,7 +292,10 @@ class VirtualPeer:
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, DataReceived):
             if event.data.startswith(DATA_MARK):
-                self.received.add(int.from_bytes(event.data[len(DATA_MARK) :], "big"))
+                number = int.from_bytes(event.data[len(DATA_MARK) :], "big")
+                if number not in self.received:
+                    self.received.add(number)
+                    self.arrivals.append(now)
             return
         self.events.append((now, event))
         if isinstance(event, RestartAdvised):

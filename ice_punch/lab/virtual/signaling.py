@@ -17,6 +17,8 @@ RETRY = 0.5
 TA = 0.02
 GATHERED_WITHIN = 0.5
 """Seconds for which the reflexive addresses of fresh sockets are waited for."""
+ASKED_WITHIN = 0.2
+"""The same for those of the sockets that there are."""
 GATHERING_LOOKS = 0.01
 
 
@@ -71,18 +73,17 @@ class VirtualSignaling:
         )
         if fresh_sockets:
             peer.open_fresh_sockets(now)
-            self._told_when_known(side, agent, agent.credentials, now + GATHERED_WITHIN)
-        else:
-            self._tell_restart(side, agent)
+        within = GATHERED_WITHIN if fresh_sockets else ASKED_WITHIN
+        self._told_when_known(side, agent, agent.credentials, now + within)
 
     def _told_when_known(
         self, side: Side, agent: Agent, credentials: Credentials, until: float
     ) -> None:
-        """A fresh socket has to be known from its first packet on, so its reflexive address goes
-        along with the new credentials."""
+        """Reflexive addresses, which may be others now, go along with the new credentials: a fresh
+        socket has to be known from its first packet on."""
         if agent.credentials != credentials:
             return
-        if agent.queries_busy and self._internet.now < until:
+        if not agent.addresses_known and self._internet.now < until:
             again = self._internet.now + GATHERING_LOOKS
             self._internet.at(again, lambda: self._told_when_known(side, agent, credentials, until))
         else:
