@@ -1,4 +1,5 @@
-"""CPU time of the STUN work behind one connectivity check: ice-punch and aioice, in turn.
+"""CPU time of the STUN work behind one connectivity check and one answer of a server: ice-punch and
+aioice, in turn.
 
 Only the codecs: message and HMAC, no sockets, no agent. Runs anywhere, needs no root.
 """
@@ -6,6 +7,7 @@ Only the codecs: message and HMAC, no sockets, no agent. Runs anywhere, needs no
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -13,8 +15,17 @@ from collections.abc import Callable
 from aioice import stun as theirs
 from harness import at_least_one, interleaved, table, where
 
+from ice_punch.ice import resembles_stun
 from ice_punch.ice.binding import Credentials, check_request, success_response
-from ice_punch.stun import USERNAME, parse_message, short_term_key
+from ice_punch.stun import (
+    USERNAME,
+    BindingServer,
+    Message,
+    MessageClass,
+    Method,
+    parse_message,
+    short_term_key,
+)
 
 BATCH = 2000
 ROUNDS = 25
@@ -84,10 +95,122 @@ def answer_theirs() -> bytes:
     return bytes(response)
 
 
+# A check of a session that nothing is remembered of: its own password, ufrag and tie-breaker
+
+SESSIONS = itertools.cycle(f"password-{number:013}" for number in range(5000))
+
+
+def build_first_ours() -> bytes:
+    password = next(SESSIONS)
+    return check_request(
+        ID,
+        local_ufrag=SENDER,
+        remote=Credentials(password[-8:], password),
+        priority=CHECK_PRIORITY,
+        controlling=True,
+        tie_breaker=int(password[-8:]),
+        nominate=False,
+    )
+
+
+def build_first_theirs() -> bytes:
+    password = next(SESSIONS)
+    request = theirs.Message(theirs.Method.BINDING, theirs.Class.REQUEST, transaction_id=ID)
+    request.attributes["USERNAME"] = f"{password[-8:]}:{SENDER}"
+    request.attributes["PRIORITY"] = CHECK_PRIORITY
+    request.attributes["ICE-CONTROLLING"] = int(password[-8:])
+    request.add_message_integrity(password.encode())
+    return bytes(request)
+
+
+# A server's work
+
+PLAIN = Message(Method.BINDING, MessageClass.REQUEST, ID).to_bytes(fingerprint=False)
+WITH_FINGERPRINT = Message(Method.BINDING, MessageClass.REQUEST, ID).to_bytes()
+SERVER_AT = ("198.51.100.1", 3478)
+SERVER = BindingServer(software=None)
+
+
+def serve_plain_ours() -> bytes | None:
+    return SERVER.answer_plain(PLAIN, SOURCE, SERVER_AT)
+
+
+def serve_fingerprint_ours() -> bytes | None:
+    return SERVER.answer_plain(WITH_FINGERPRINT, SOURCE, SERVER_AT)
+
+
+def serve_queued_ours() -> bytes:
+    SERVER.receive_datagram(PLAIN, SOURCE, SERVER_AT, 0.0)
+    return SERVER.datagrams_to_send(0.0)[0].data
+
+
+def serve_theirs(request: bytes) -> bytes:
+    message = theirs.parse_message(request)
+    response = theirs.Message(
+        message.message_method, theirs.Class.RESPONSE, transaction_id=message.transaction_id
+    )
+    response.attributes["XOR-MAPPED-ADDRESS"] = SOURCE
+    if request is WITH_FINGERPRINT:
+        response.add_fingerprint()
+    return bytes(response)
+
+
+def serve_plain_theirs() -> bytes:
+    return serve_theirs(PLAIN)
+
+
+def serve_fingerprint_theirs() -> bytes:
+    return serve_theirs(WITH_FINGERPRINT)
+
+
+# What comes in on a path of a session: a check, or data. aioice takes for data what does not parse
+
+DATA = bytes(range(20, 64)) * 28
+
+
+def tell_check_ours() -> bool:
+    return resembles_stun(CHECK)
+
+
+def tell_data_ours() -> bool:
+    return resembles_stun(DATA)
+
+
+def tell_theirs(datagram: bytes) -> bool:
+    try:
+        theirs.parse_message(datagram)
+    except ValueError:
+        return False
+    return True
+
+
+def tell_check_theirs() -> bool:
+    return tell_theirs(CHECK)
+
+
+def tell_data_theirs() -> bool:
+    return tell_theirs(DATA)
+
+
 WORK: dict[str, dict[str, Callable[[], object]]] = {
     "build a check": {"ice-punch": build_ours, "aioice": build_theirs},
+    "build the first check of a session": {
+        "ice-punch": build_first_ours,
+        "aioice": build_first_theirs,
+    },
     "parse and verify a check": {"ice-punch": read_ours, "aioice": read_theirs},
     "parse, verify and answer a check": {"ice-punch": answer_ours, "aioice": answer_theirs},
+    "answer a Binding request": {"ice-punch": serve_plain_ours, "aioice": serve_plain_theirs},
+    "the same by receive_datagram and datagrams_to_send": {
+        "ice-punch": serve_queued_ours,
+        "aioice": serve_plain_theirs,
+    },
+    "answer one with FINGERPRINT": {
+        "ice-punch": serve_fingerprint_ours,
+        "aioice": serve_fingerprint_theirs,
+    },
+    "take a check for STUN": {"ice-punch": tell_check_ours, "aioice": tell_check_theirs},
+    "take data for data": {"ice-punch": tell_data_ours, "aioice": tell_data_theirs},
 }
 
 
@@ -113,7 +236,7 @@ def main() -> None:
         ours, other = (
             statistics.median(times[f"{stack}: {name}"]) * 1e6 for stack in ("ice-punch", "aioice")
         )
-        rows.append([name, f"{ours:.1f}", f"{other:.1f}", f"{other / ours:.1f}"])
+        rows.append([name, f"{ours:.2f}", f"{other:.2f}", f"{other / ours:.1f}"])
     print(table(["", "ice-punch", "aioice", "ratio"], rows))
 
 
