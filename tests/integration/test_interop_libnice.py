@@ -6,19 +6,19 @@ The sessions of a fixture run at once: libnice is ready when it has no check lef
 
 from __future__ import annotations
 
-import ctypes.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ice_punch.net.ice_server import IceServer
-from support.foreign_peer import Meetings, Ours, Setup, Sides, assert_good
+from support.foreign_peer import Setup
+from support.foreign_sessions import Meetings, Ours, Sides, assert_good
 from support.foreign_world import (
     HIGHEST,
     HOST,
+    LIBNICE,
     LOWEST,
+    NEEDS_LIBNICE,
     OUR_STUN,
     OUR_TURN,
     STUN,
@@ -28,14 +28,8 @@ from support.foreign_world import (
     ipv6_behind_firewalls,
     public_peer,
 )
-from support.netns import NETNS
 
-pytestmark = [
-    *NETNS,
-    pytest.mark.skipif(ctypes.util.find_library("nice") is None, reason="libnice is not installed"),
-]
-
-LIBNICE = [sys.executable, str(Path(__file__).parent / "peers" / "libnice_peer.py")]
+pytestmark = NEEDS_LIBNICE
 
 
 def every_role(

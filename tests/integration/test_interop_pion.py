@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 
 from ice_punch.net.ice_server import IceServer
-from support.foreign_peer import Meetings, Ours, Setup, Sides, assert_good
+from support.foreign_peer import Setup
+from support.foreign_sessions import Meetings, Ours, Sides, assert_good
 from support.foreign_world import (
     HIGHEST,
     HOST,
     LOWEST,
     OUR_STUN,
     OUR_TURN,
+    PEERS,
     STUN,
     TURN,
     behind_nats,
@@ -33,7 +35,6 @@ from support.foreign_world import (
 from support.netns import NETNS, ROOT
 
 GO_PATH = Path("/usr/share/gocode")
-SOURCE = Path(__file__).parent / "peers" / "pion_peer.go"
 
 pytestmark = [
     *NETNS,
@@ -50,7 +51,9 @@ def pion(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     program = tmp_path_factory.mktemp("pion") / "peer"
     cache = ROOT / "build" / "go"
     go = {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": str(cache), "GOFLAGS": ""}
-    subprocess.run(["go", "build", "-o", program, SOURCE], env={**os.environ, **go}, check=True)
+    subprocess.run(
+        ["go", "build", "-o", program, PEERS / "pion_peer.go"], env={**os.environ, **go}, check=True
+    )
     return [str(program)]
 
 

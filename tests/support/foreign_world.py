@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
+import sys
 from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from ice_punch.lab.kernel import KernelInternet
 from ice_punch.lab.scenario import Ip, Scenario, peer
 from ice_punch.net.ice_server import IceServer
 from support.coturn import Coturn
+from support.netns import NETNS, ROOT
 
+PEERS = ROOT / "tests" / "integration" / "peers"
+LIBNICE = [sys.executable, str(PEERS / "libnice_peer.py")]
+NEEDS_LIBNICE = [
+    *NETNS,
+    pytest.mark.skipif(ctypes.util.find_library("nice") is None, reason="libnice is not installed"),
+]
 HOST, PORT = "203.0.113.10", 3478
 """Of coturn, which is both servers and the relay."""
 STUN = (HOST, PORT)

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
@@ -118,6 +119,10 @@ def enter(namespace: str) -> Iterator[None]:
         os.close(before)
 
 
+_forking = threading.Lock()
+"""A child that is forked meanwhile would hold the pipe of another open, and its answer up."""
+
+
 def run_in(namespace: str, function: Callable[[], T], *, timeout: float = 30.0) -> T:
     """Call ``function`` in a forked process inside the namespace and return its result.
 
@@ -125,14 +130,16 @@ def run_in(namespace: str, function: Callable[[], T], *, timeout: float = 30.0) 
     :class:`TimeoutError` after ``timeout`` seconds (the process is killed), and
     :class:`LaboratoryError` when it dies without a word.
     """
-    reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _answer(namespace, function, writing)
-    os.close(writing)
+    with _forking:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _forking.release()
+            os.close(reading)
+            _answer(namespace, function, writing)
+        os.close(writing)
     try:
         said = _read_until_closed(reading, timeout)
     finally:

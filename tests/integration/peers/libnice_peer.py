@@ -14,15 +14,16 @@ from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_uint, c_ulong, 
 from typing import Any
 
 RFC5245, RELAY_UDP, COMPONENT = 0, 0, 1
-REGULAR_NOMINATION, LITE_MODE, ICE_TRICKLE, CONSENT_FRESHNESS = 1, 4, 8, 32
+REGULAR_NOMINATION, LITE_MODE, ICE_TRICKLE, RENOMINATION, CONSENT_FRESHNESS = 1, 4, 8, 16, 32
 STATES = ("disconnected", "gathering", "connecting", "connected", "ready", "failed")
 IO_IN, IO_HUP = 1, 16
 
 
 class GSList(ctypes.Structure):
-    """A list of one."""
+    pass
 
-    _fields_ = [("data", c_void_p), ("next", c_void_p)]
+
+GSList._fields_ = [("data", c_void_p), ("next", POINTER(GSList))]
 
 
 OnReadable = CFUNCTYPE(c_int, c_int, c_int, c_void_p)
@@ -39,6 +40,7 @@ _signatures: dict[str, tuple[Any, ...]] = {
     "g_main_loop_quit": (None, c_void_p),
     "g_unix_fd_add": (c_uint, c_int, c_int, OnReadable, c_void_p),
     "g_free": (None, c_void_p),
+    "g_slist_free": (None, POINTER(GSList)),
     "g_signal_connect_data": (c_ulong, c_void_p, c_char_p, c_void_p, c_void_p, c_void_p, c_int),
     "nice_agent_new_full": (_agent, c_void_p, c_int, c_int),
     "nice_agent_add_stream": (_stream, _agent, c_uint),
@@ -56,6 +58,8 @@ _signatures: dict[str, tuple[Any, ...]] = {
     "nice_agent_parse_remote_candidate_sdp": (c_void_p, _agent, _stream, c_char_p),
     "nice_agent_set_remote_candidates": (c_int, _agent, _stream, c_uint, POINTER(GSList)),
     "nice_agent_peer_candidate_gathering_done": (c_int, _agent, _stream),
+    "nice_agent_get_local_candidates": (POINTER(GSList), _agent, _stream, c_uint),
+    "nice_agent_restart_stream": (c_int, _agent, _stream),
     "nice_agent_attach_recv": (c_int, _agent, _stream, c_uint, c_void_p, OnReceived, c_void_p),
     "nice_agent_send": (c_int, _agent, _stream, c_uint, c_uint, c_char_p),
     "nice_candidate_free": (None, c_void_p),
@@ -88,6 +92,7 @@ class Peer:
         flags |= REGULAR_NOMINATION if config["nomination"] == "regular" else 0
         flags |= LITE_MODE if config["lite"] else 0
         flags |= ICE_TRICKLE if self._trickle else 0
+        flags |= RENOMINATION if config["renomination"] else 0
         self._agent = c_void_p(library("nice_agent_new_full")(None, RFC5245, flags))
         self._set("controlling-mode", c_int(config["controlling"]))
         self._set("upnp", c_int(0))
@@ -135,6 +140,16 @@ class Peer:
         ufrag, pwd = c_void_p(), c_void_p()
         self._call("get_local_credentials", byref(ufrag), byref(pwd))
         say("credentials", ufrag=taken(ufrag.value), pwd=taken(pwd.value))
+
+    def _say_candidates(self) -> None:
+        """All that it has; only new ones are told by a signal."""
+        first = link = self._call("get_local_candidates", COMPONENT)
+        while link:
+            say("candidate", line=self._line(link.contents.data))
+            library("nice_candidate_free")(link.contents.data)
+            link = link.contents.next
+        library("g_slist_free")(first)
+        say("gathered")
 
     def _line(self, candidate: int) -> str:
         line = library("nice_agent_generate_local_candidate_sdp")(self._agent, candidate)
@@ -185,6 +200,10 @@ class Peer:
                 for text in texts:
                     if self._call("send", COMPONENT, len(text), text.encode()) != len(text):
                         say("unsent", text=text)
+            case {"restart": True}:
+                self._call("restart_stream")
+                self._say_credentials()
+                self._say_candidates()
 
 
 def taken(text: int | None) -> str:
