@@ -198,7 +198,7 @@ class Channel:
         if self._end is not None:
             self._raise_end()
         if self._dtls is None:
-            if data[4:8] == COOKIE and data[0] < 4:
+            if data and data[0] < 4 and data[4:8] == COOKIE:
                 raise DatagramRefused(LIKE_STUN)
         elif not data:
             raise DatagramRefused(EMPTY)
@@ -240,20 +240,25 @@ class Channel:
         Raises ChannelClosed once the channel is closed, by whichever side, and ConsentLost when
         the peer vanished; both only after everything received before is read.
         """
-        return await self._inbox.get()
+        held = self._inbox.held
+        return held.popleft() if held else await self._inbox.get()
 
     async def recv_many(self, limit: int | None = None) -> list[bytes]:
         """All datagrams that have come, at most ``limit``; waits for one. Raises as ``recv``."""
         return await self._inbox.get_many(limit)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         """Datagrams until the channel is closed. Raises ConsentLost when the peer vanished."""
-        while True:
-            try:
-                datagram = await self.recv()
-            except ChannelClosed:
-                return
-            yield datagram
+        return self
+
+    async def __anext__(self) -> bytes:
+        held = self._inbox.held
+        if held:
+            return held.popleft()
+        try:
+            return await self._inbox.get()
+        except ChannelClosed:
+            raise StopAsyncIteration from None
 
     @property
     def pacing_rate(self) -> float | None:
@@ -282,7 +287,7 @@ class Channel:
 
     # -- DTLS ---------------------------------------------------------------------------------
 
-    def _encrypt(self, datagrams: Sequence[Buffer]) -> int:
+    def _encrypt(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """The sink of the outbox: all, as long as there is room below."""
         assert self._dtls is not None
         if not self.connection.writable:

@@ -486,7 +486,7 @@ class IceConnection:
         Raises DatagramTooLarge, DatagramRefused (it looks like STUN, RFC 7983), ChannelClosed, or
         the error that ended the session.
         """
-        if data[4:8] == COOKIE and data[0] < 4:
+        if data and data[0] < 4 and data[4:8] == COOKIE:
             raise DatagramRefused(LIKE_STUN)
         if expires_in is None:
             self._outbox.put(data)
@@ -495,7 +495,7 @@ class IceConnection:
 
     def send_many_nowait(self, datagrams: Sequence[Buffer]) -> None:
         """``send_nowait`` for several, in order, or for none of them if one is refused."""
-        if any([data[4:8] == COOKIE and data[0] < 4 for data in datagrams]):  # noqa: C419
+        if [True for data in datagrams if data and data[0] < 4 and data[4:8] == COOKIE]:
             raise DatagramRefused(LIKE_STUN)
         self._outbox.put_many(datagrams)
 

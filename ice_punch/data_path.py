@@ -139,16 +139,16 @@ class DataPath:
         """Whether nothing can leave for now."""
         return self._path is None or (self._socket is not None and self._socket.congested)
 
-    def send_many(self, datagrams: Sequence[Buffer]) -> int:
+    def send_many(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """Send datagrams in order. How many are dealt with: sent, or lost and counted. The rest may
         be given again once ``on_writable`` was called."""
-        self._note_sending(max(map(len, datagrams), default=0))
+        self._note_sending(sizes)
         socket = self._socket
         if socket is None:
             return self._send_each(datagrams)
         stats = socket.stats
         before = stats.sent, stats.dropped, stats.too_large
-        done = socket.send_many(datagrams, self._destination)
+        done = socket.send_many(datagrams, self._destination, sizes)
         if stats.sent - before[0] != done:
             self._note_losses(done, before)
         return done
@@ -156,7 +156,7 @@ class DataPath:
     def send_segments(self, buffer: Buffer, size: int) -> int:
         """``send_many`` for datagrams of ``size`` bytes back to back, of which the last may be
         shorter. How many bytes are dealt with."""
-        self._note_sending(size)
+        self._note_sending((size,))
         socket = self._socket
         if socket is None:
             view = memoryview(buffer)
@@ -172,7 +172,7 @@ class DataPath:
     def send_whatever(self, datagrams: Sequence[Buffer]) -> None:
         """``send_many`` that leaves nothing to the caller: what the kernel does not take now, the
         socket holds, up to a bound."""
-        rest = datagrams[self.send_many(datagrams) :]
+        rest = datagrams[self.send_many(datagrams, list(map(len, datagrams))) :]
         if self._path is None:
             self.losses.unroutable += len(rest)
             return
@@ -200,14 +200,14 @@ class DataPath:
         self.losses.too_large += too_large
         self.losses.unroutable += done - sent - dropped - too_large
 
-    def _note_sending(self, size: int) -> None:
+    def _note_sending(self, sizes: Sequence[int]) -> None:
         now = self._clock()
         if now < self._told_at + TELL_EVERY:
             return
         self._told_at = now
         self._agent.data_sent(now)
         if self._search is not None and self.pair is not None:
-            self._search.used(size + headers(self.pair), now)
+            self._search.used(max(sizes, default=0) + headers(self.pair), now)
         self._on_timer()
 
     # -- the path MTU -------------------------------------------------------------------------

@@ -18,7 +18,8 @@ class Inbox:
         """Datagrams that nobody read in time."""
         self.received = self.received_bytes = 0
         self._raise_end = raise_end
-        self._datagrams: deque[bytes] = deque(maxlen=limit)
+        self.held: deque[bytes] = deque(maxlen=limit)
+        """The oldest first."""
         self._readers: deque[asyncio.Future[None]] = deque()
 
     def put(self, data: bytes) -> None:
@@ -26,7 +27,7 @@ class Inbox:
 
     def extend(self, datagrams: Sequence[bytes], size: int) -> None:
         """Take datagrams of ``size`` bytes together."""
-        held = self._datagrams
+        held = self.held
         count = len(datagrams)
         assert held.maxlen is not None
         over = len(held) + count - held.maxlen
@@ -41,15 +42,15 @@ class Inbox:
     async def get(self) -> bytes:
         """The oldest datagram held, or the next to come. Raises what ``raise_end`` raises, once
         everything that came before is read."""
-        if not self._datagrams:
+        if not self.held:
             await self._arrival()
-        return self._datagrams.popleft()
+        return self.held.popleft()
 
     async def get_many(self, limit: int | None = None) -> list[bytes]:
         """Everything held, at most ``limit``; at least one. Waits and raises as ``get``."""
-        if not self._datagrams:
+        if not self.held:
             await self._arrival()
-        held = self._datagrams
+        held = self.held
         if limit is not None and limit < len(held):
             return [held.popleft() for _ in range(max(1, limit))]
         taken = list(held)
@@ -57,21 +58,21 @@ class Inbox:
         return taken
 
     async def _arrival(self) -> None:
-        while not self._datagrams:
+        while not self.held:
             self._raise_end()
             reader = asyncio.get_running_loop().create_future()
             self._readers.append(reader)
             try:
                 await reader
             except asyncio.CancelledError:
-                if self._datagrams and reader.done() and not reader.cancelled():
+                if self.held and reader.done() and not reader.cancelled():
                     self._wake(1)  # we were woken for a datagram that another may have now
                 raise
 
     def drain(self, handler: Callable[[bytes], object]) -> None:
         """Give everything held to ``handler``."""
-        while self._datagrams:
-            handler(self._datagrams.popleft())
+        while self.held:
+            handler(self.held.popleft())
 
     def wake(self) -> None:
         """The end may have come: let every reader look."""

@@ -20,9 +20,9 @@ PART = 256
 YIELD_AFTER = 256
 """Datagrams that ``send`` takes in a row before it lets other tasks run."""
 
-Sink = Callable[[Sequence[Buffer]], int]
-"""Sends datagrams in order and returns how many it has dealt with; the rest waits for ``resume``.
-It may have the first few only, and none of the others."""
+Sink = Callable[[Sequence[Buffer], Sequence[int]], int]
+"""Sends datagrams, of so many bytes each, in order, and returns how many it has dealt with; the
+rest waits for ``resume``."""
 
 
 class _Perishable(NamedTuple):
@@ -68,6 +68,7 @@ class Outbox:
         """Datagrams in the queue with which something has to be done."""
         self._in_turn = False
         self._blocked = False
+        self._giving = False
         self._streak = 0
         self._bucket: TokenBucket | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -79,7 +80,16 @@ class Outbox:
         """Take one datagram. Raises DatagramTooLarge, or what ``raise_end`` raises."""
         if len(data) > self.limit:
             self._refuse(data)
-        self._append(data if type(data) is bytes else bytes(data))
+        if type(data) is not bytes:
+            data = bytes(data)
+        if not self._in_turn:
+            self._begin_turn(data)
+            return
+        queue = self._queue
+        queue.append(data)
+        if len(queue) >= self._full:
+            self.flush()
+            self._bound()
 
     def put_until(self, data: Buffer, expires_in: float) -> None:
         """``put`` for a datagram that is not worth sending later than ``expires_in`` s from now."""
@@ -90,32 +100,37 @@ class Outbox:
             return
         self._perishable += 1
         expires_at = self._loop.time() + max(expires_in, LEAST_LIFE)
-        self._append(_Perishable(bytes(data), expires_at))
+        entry = _Perishable(bytes(data), expires_at)
+        if not self._in_turn:
+            self._begin_turn(entry)
+            return
+        self._queue.append(entry)
+        if len(self._queue) >= self._full:
+            self.flush()
+            self._bound()
 
     def put_many(self, datagrams: Sequence[Buffer]) -> None:
         """Take datagrams in order, or none of them. Raises as ``put``."""
-        largest = max(map(len, datagrams), default=0)
+        sizes = list(map(len, datagrams))
+        if not sizes:
+            return
+        largest = max(sizes)
         if largest > self.limit:
-            self._refuse(next(data for data in datagrams if len(data) == largest))
-        if not self._queue and not self._blocked and self._bucket is None:
-            datagrams = datagrams[self._give(datagrams) :]
-            if not datagrams:
+            self._refuse(datagrams[sizes.index(largest)])
+        if not self._queue and not self._stuck and self._bucket is None:
+            done = self._give(datagrams, sizes)
+            if done == len(sizes):
                 return
+            datagrams = datagrams[done:]
         self._queue += [d if type(d) is bytes else bytes(d) for d in datagrams]
         self.flush()
         self._bound()
 
-    def _append(self, entry: bytes | _Perishable) -> None:
-        queue = self._queue
-        queue.append(entry)
-        if self._in_turn:
-            if len(queue) >= self._full:
-                self.flush()
-                self._bound()
-            return
+    def _begin_turn(self, entry: bytes | _Perishable) -> None:
         self._in_turn = True
         self._loop.call_soon(self._end_turn)
-        if len(queue) == 1:
+        self._queue.append(entry)
+        if len(self._queue) == 1:
             self.flush()
         self._bound()
 
@@ -134,7 +149,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Send what may be sent, without waiting for the end of the turn."""
-        if self._blocked or not self._queue:
+        if self._blocked or self._giving or not self._queue:
             return
         if self._perishable:
             self._drop_expired()
@@ -145,7 +160,7 @@ class Outbox:
             ready = cast(list[bytes], queue)
         if self._bucket is not None:
             ready = ready[: self._affordable(ready, self._bucket)]
-        done = self._give(ready) if ready else 0
+        done = self._give(ready, list(map(len, ready))) if ready else 0
         if self._perishable:
             self._perishable -= sum(isinstance(entry, _Perishable) for entry in queue[:done])
         del queue[:done]
@@ -154,20 +169,23 @@ class Outbox:
         if self._waiting and not self.congested:
             self.wake()
 
-    def _give(self, datagrams: Sequence[Buffer]) -> int:
+    def _give(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """Have the sink deal with datagrams; how many it has."""
-        done = self._sink(datagrams)
-        if done == len(datagrams):
-            size = sum(map(len, datagrams))
-        else:
-            self._blocked = True
-            size = sum(map(len, datagrams[:done]))
+        if self._giving:
+            return 0
+        self._giving = True
+        try:
+            done = self._sink(datagrams, sizes)
+        finally:
+            self._giving = False
+        self._blocked = done < len(sizes)
+        size = sum(sizes[:done] if self._blocked else sizes)
         self.sent += done
         self.sent_bytes += size
         if self._bucket is not None:
             self._bucket.spend(size)
         # The next ones had better fit one packet of the kernel's with room for a record's header.
-        self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (len(datagrams[0]) + 40)))
+        self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (sizes[0] + 40)))
         return done
 
     def resume(self) -> None:

@@ -73,8 +73,8 @@ async def _still_works(a: Channel, b: Channel) -> None:
         await sender.send(b"genuine")
         async with asyncio.timeout(3):
             assert await receiver.recv() == b"genuine"
-    assert not a._inbox._datagrams
-    assert not b._inbox._datagrams
+    assert not a._inbox.held
+    assert not b._inbox.held
 
 
 def _mutations(seeds: list[bytes], count: int, rng: random.Random) -> Iterator[bytes]:
@@ -189,7 +189,7 @@ def test_a_plain_session_delivers_what_the_peers_address_sends_and_no_stun() -> 
                 if not resembles_stun(data):
                     expected.append(data)
                 attacker.from_peer(data)
-                while a._inbox._datagrams:
+                while a._inbox.held:
                     assert await a.recv() == expected.pop(0)
             assert not expected
             await _still_works(a, b)
@@ -210,7 +210,7 @@ def test_replayed_records_and_checks_are_not_delivered_twice(options: PeerOption
             for _ in range(200):
                 for data in replayed:
                     attacker.from_peer(data)
-            assert not a._inbox._datagrams
+            assert not a._inbox.held
             await _still_works(a, b)
 
     asyncio.run(run())
@@ -285,7 +285,7 @@ def test_wrong_checks_from_the_peers_address_are_counted_and_have_no_effect(
                 if resembles_stun(datagram):
                     assert a.connection.counters.total() > before, datagram
             if not options.encrypt:
-                while a._inbox._datagrams:  # a wrong cookie is no STUN
+                while a._inbox.held:  # a wrong cookie is no STUN
                     assert (await a.recv())[4:8] != COOKIE
             assert a.connection.selected_pair is selected
             assert a.path is not None
@@ -302,7 +302,7 @@ def test_a_peer_that_floods_costs_the_oldest_datagrams_and_no_memory() -> None:
             attacker = Attacker(a, b)
             for number in range(5000):
                 attacker.from_peer(b"%d" % number)
-            assert len(a._inbox._datagrams) == 16
+            assert len(a._inbox.held) == 16
             assert a.stats.dropped_oldest == 4984
             assert await a.recv() == b"4984"
 

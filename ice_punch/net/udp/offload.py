@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from ice_punch.datagram import Buffer
-
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
@@ -99,17 +97,17 @@ def _cutter(segment: int, size: int) -> struct.Struct:
     return struct.Struct(f"{segment}s" * whole + (f"{rest}s" if rest else ""))
 
 
-def runs(datagrams: Sequence[Buffer]) -> Iterator[tuple[int, int, int]]:
-    """Parts that may leave as one packet, in order: first, end, and size of all but the last.
+def runs(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Datagrams of so many bytes, in parts that may leave as one packet, in order: first, end, and
+    the size of all but the last.
 
     In a part all datagrams have one size, but the last may be shorter, and none is empty unless
     it is alone.
     """
-    sizes = list(map(len, datagrams))
     count, first = len(sizes), 0
     while first < count:
         size = sizes[first]
-        most = min(MAX_SEGMENTS, MAX_BYTES // size) if size else 1
+        most = min(MAX_SEGMENTS, max(1, MAX_BYTES // size)) if size else 1
         end = min(first + most, count)
         if sizes[first:end].count(size) != end - first:
             limit, end = end, first + 1

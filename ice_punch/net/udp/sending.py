@@ -56,11 +56,11 @@ class Sender:
         send = self._socket.sendto if self.transport is None else self.transport.sendto
         return self._attempt(lambda: send(data, destination), data, 1, destination)
 
-    def many(self, datagrams: Sequence[Buffer], destination: Address) -> int:
+    def many(self, datagrams: Sequence[Buffer], sizes: Sequence[int], destination: Address) -> int:
         """How many are dealt with: sent, or lost and counted. The rest waits for the kernel."""
         if not self.segments_work or len(datagrams) == 1:
             return self._each(datagrams, destination)
-        for first, end, size in offload.runs(datagrams):
+        for first, end, size in offload.runs(sizes):
             run = datagrams[first:end]
             fate = Fate.ALONE
             if len(run) > 1:

@@ -155,8 +155,14 @@ class UdpSocket:
             return self._queue(data, destination)
         return fate is Fate.SENT
 
-    def send_many(self, datagrams: Sequence[Buffer], destination: Address) -> int:
-        """Send datagrams in order, in as few system calls as the kernel allows.
+    def send_many(
+        self,
+        datagrams: Sequence[Buffer],
+        destination: Address,
+        sizes: Sequence[int] | None = None,
+    ) -> int:
+        """Send datagrams in order, in as few system calls as the kernel allows. Whoever knows
+        their ``sizes`` already spares them being asked.
 
         Returns how many are dealt with: sent, or lost and counted in ``stats``. Where those are
         not all, the kernel takes no more for now, and ``on_writable`` is called when it does.
@@ -165,7 +171,7 @@ class UdpSocket:
             return len(datagrams)
         if self._unsent or self._starting is not None:
             return self._block(0)
-        done = self._sender.many(datagrams, destination)
+        done = self._sender.many(datagrams, sizes or list(map(len, datagrams)), destination)
         return done if done == len(datagrams) else self._block(done)
 
     def send_segments(self, buffer: Buffer, size: int, destination: Address) -> int:
