@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from math import inf
 from typing import Any
 
 from signaling.backends import Apply
@@ -20,6 +21,7 @@ from signaling.randomness import RandomSource, base64url
 START_TIMEOUT = 6.0
 SWEEP_EVERY = 10.0
 """Seconds between two looks at a room."""
+LOOK_AFTER = 1.0
 _TICK = 0.5
 
 __all__ = ["BusUnreachable", "InvalidRedisUrl", "RedisBackend"]
@@ -131,6 +133,10 @@ class RedisBackend:
         self._do(self._rooms.on_reply(call, reply, self._now))
 
     def on_push(self, push: list[Any]) -> None:
+        room = self._rooms.room_of_notice(push)
+        if room is not None:
+            # Somebody came or went: see soon which processes there are.
+            self._sweeps[room] = min(self._sweeps.get(room, inf), self._now + LOOK_AFTER)
         self._do(self._rooms.on_push(push, self._now))
 
     def on_down(self, lost: list[Call]) -> None:

@@ -117,6 +117,11 @@ class SharedRooms(Rooms):
                 self._part(member, str(rest[0]))
         return self._take_effects()
 
+    def room_of_notice(self, push: list[Any]) -> str | None:
+        """The room in which, as a push says, somebody came or went; ``None`` if it does not."""
+        member = self._hall.by_id.get(push[1])
+        return None if member is None or push[0] != "f" or push[5] else member.room.name
+
     def on_bus_down(self, lost: list[Call], now: float) -> list[Effect]:
         """The bus is gone, and ``lost`` are the calls without a reply, in their order."""
         self._now = now

@@ -388,7 +388,7 @@ def test_after_too_long_without_the_bus_those_with_peers_elsewhere_are_sent_away
             await join(far)
             await hear(mixed)
             await join(alone, OTHER_ROOM)
-            # Whoever joined first learns at the next look at the room who is elsewhere.
+            # Whoever joined first learns at the next look at the room that somebody is elsewhere.
             await until(lambda: left._backend._rooms.elsewhere.get(ROOM), "known", 15)
             redis.freeze()
             try:
