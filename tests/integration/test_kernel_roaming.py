@@ -7,12 +7,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ice_punch import GatheringOptions, IceConnection
-from ice_punch.ice import LocalCandidateFound
+from ice_punch.ice import IceState, LocalCandidateFound
 from ice_punch.lab.kernel import namespaces
 from ice_punch.net.monitor import NetworkChanged
 from support.introduction import Mailbox, Party, introduce
@@ -124,12 +125,19 @@ class Sender:
             task.cancel()
 
 
-def roaming(story: Callable[[IceConnection, Sender], Any], *, controlling: bool) -> Party:
+def roaming(
+    story: Callable[[IceConnection, Sender], Any],
+    *,
+    controlling: bool,
+    options: GatheringOptions = HERE,
+) -> Party:
     async def party(mailbox: Mailbox) -> Any:
-        async with IceConnection(controlling=controlling, options=HERE) as connection:
+        async with IceConnection(controlling=controlling, options=options) as connection:
             await meet(connection, mailbox)
             sender = Sender(connection)
             await sender.flows()
+            while connection.state is not IceState.COMPLETED:
+                await asyncio.sleep(0.01)
             try:
                 return await story(connection, sender)
             finally:
@@ -195,3 +203,64 @@ def test_from_wifi_to_cellular_the_same_channel_goes_on(
     assert [c.removed for c in us["changes"] if c.removed] == [(WIFI,)]
     assert us["gap"] < 3.0
     assert us["counters"]["addresses_gone"] == 1
+
+
+@pytest.mark.parametrize("we_control", [True, False])
+def test_with_another_address_on_the_only_interface_the_same_channel_goes_on(
+    places: tuple[Place, Place], we_control: bool
+) -> None:
+    """A DHCP server that changes its mind: for a second there is no address at all."""
+    laptop, peer = places
+    laptop_in(laptop, wifi_on)
+
+    async def story(connection: IceConnection, sender: Sender) -> dict[str, Any]:
+        ip(f"addr del {WIFI}/24 dev wifi0")
+        await asyncio.sleep(1.0)
+        ip("addr add 192.0.2.77/24 dev wifi0", "route add default via 192.0.2.1 dev wifi0")
+        gap = await sender.flows()
+        assert connection.path is not None
+        return {"gap": gap, "after": connection.path.local[0], "state": connection.state}
+
+    us, _ = introduce(
+        laptop, roaming(story, controlling=we_control), peer, staying(controlling=not we_control)
+    )
+    assert us["after"] == "192.0.2.77"
+    assert us["gap"] < 3.0
+
+
+def test_a_cable_that_is_pulled_out_and_put_back_ends_nothing(places: tuple[Place, Place]) -> None:
+    """The address stays, and so does everything else: there is no other way."""
+    laptop, peer = places
+    laptop_in(laptop, wifi_on)
+
+    async def story(connection: IceConnection, sender: Sender) -> dict[str, Any]:
+        before = connection.local_candidates
+        ip("link set wifi0 down")
+        await asyncio.sleep(2.0)
+        ip("link set wifi0 up", "route replace default via 192.0.2.1 dev wifi0")
+        gap = await sender.flows()
+        assert connection.local_candidates == before
+        return {"gap": gap, "gone": connection.counters["addresses_gone"]}
+
+    us, _ = introduce(laptop, roaming(story, controlling=True), peer, staying(controlling=False))
+    assert us["gone"] == 0
+    assert us["gap"] < 1.0
+
+
+def test_who_does_not_follow_the_network_stays_where_it_was(places: tuple[Place, Place]) -> None:
+    laptop, peer = places
+    laptop_in(laptop, wifi_on)
+    options = replace(HERE, follow_network=False)
+
+    async def story(connection: IceConnection, sender: Sender) -> list[str]:
+        cellular_on()
+        await asyncio.sleep(0.5)
+        return [c.host for c in connection.local_candidates]
+
+    us, _ = introduce(
+        laptop,
+        roaming(story, controlling=True, options=options),
+        peer,
+        staying(controlling=False),
+    )
+    assert us == [WIFI]
