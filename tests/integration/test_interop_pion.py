@@ -17,7 +17,16 @@ import pytest
 
 from ice_punch.net.ice_server import IceServer
 from support.foreign_peer import Setup
-from support.foreign_sessions import Meetings, Ours, Sides, assert_good
+from support.foreign_sessions import (
+    INTERVAL,
+    Meetings,
+    Ours,
+    Sides,
+    assert_good,
+    assert_same_pair,
+    missing,
+)
+from support.foreign_stories import they_restart, we_restart
 from support.foreign_world import (
     HIGHEST,
     HOST,
@@ -34,6 +43,8 @@ from support.foreign_world import (
 )
 from support.netns import NETNS, ROOT
 
+LONGEST_OUTAGE = 2.0
+"""Seconds."""
 GO_PATH = Path("/usr/share/gocode")
 
 pytestmark = [
@@ -89,6 +100,11 @@ THEIR_RELAY = both_roles("theirs", OUR_STUN, turn=TURN)
 BOTH_RELAYS = both_roles("one of two", OUR_TURN, turn=TURN)
 DUAL_STACK = both_roles("dual stack")
 IPV6 = both_roles("IPv6 behind firewalls")
+RESTARTS: dict[str, Sides] = {
+    f"{who}, {role}": (Ours(we_control, (OUR_STUN,)), Setup(not we_control, stun=STUN), story)
+    for who, story in (("we restart", we_restart), ("pion restarts", they_restart))
+    for role, we_control in (("we control", True), ("pion controls", False))
+}
 LITE = {
     "we control": (Ours(True), Setup(False, lite=True)),
     "nobody controls": (Ours(False), Setup(False, lite=True)),
@@ -111,7 +127,7 @@ def meetings(pion: list[str]) -> Iterator[Meetings]:
             (both, BOTH_RELAYS),
             (ours, OUR_RELAY),
             (theirs, THEIR_RELAY),
-            (nats, PUNCHED | CONFLICTS),
+            (nats, PUNCHED | CONFLICTS | RESTARTS),
             (open_, DUAL_STACK),
             (firewalls, IPV6),
             (server, LITE),
@@ -132,6 +148,19 @@ def test_we_take_the_role_that_is_left_where_our_tie_breaker_says_so(
     meeting = meetings[session]
     assert_good(meeting)
     assert meeting.we_control is (session == "both controlled")
+
+
+@pytest.mark.parametrize("session", RESTARTS)
+def test_a_restart_leads_to_its_new_sockets(meetings: Meetings, session: str) -> None:
+    """pion closes the old ones at once: what is under way is lost, and after that nothing."""
+    meeting = meetings[session]
+    assert_same_pair(meeting)
+    before, after = meeting.selected
+    assert before.remote != after.remote
+    for got in (meeting.we_got, meeting.they_got):
+        lost = missing(got, meeting)
+        assert lost == list(range(lost[0], lost[-1] + 1))
+        assert len(lost) * INTERVAL < LONGEST_OUTAGE
 
 
 @pytest.mark.parametrize("session", OUR_RELAY | THEIR_RELAY)

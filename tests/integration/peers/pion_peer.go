@@ -25,6 +25,7 @@ type order struct {
 	Remote    *struct{ Ufrag, Pwd string }
 	Candidate string
 	Send      []string
+	Restart   bool
 }
 
 type event map[string]any
@@ -70,7 +71,10 @@ func tell(agent *ice.Agent) {
 		say(event{"event": "candidate", "line": line(c)})
 	}))
 	must(agent.OnConnectionStateChange(func(state ice.ConnectionState) {
-		if state == ice.ConnectionStateFailed {
+		switch state {
+		case ice.ConnectionStateConnected:
+			say(event{"event": "state", "state": "ready"})
+		case ice.ConnectionStateFailed:
 			say(event{"event": "state", "state": "failed"})
 		}
 	}))
@@ -95,24 +99,28 @@ func main() {
 	})
 	must(err)
 	tell(agent)
-	ufrag, pwd, err := agent.GetLocalUserCredentials()
-	must(err)
-	say(event{"event": "credentials", "ufrag": ufrag, "pwd": pwd})
-	must(agent.GatherCandidates())
+	gather(agent)
 
 	connected := make(chan *ice.Conn, 1)
 	var conn *ice.Conn
+	met := false
 	orders := bufio.NewScanner(os.Stdin)
 	for orders.Scan() {
 		var o order
 		must(json.Unmarshal(orders.Bytes(), &o))
 		switch {
+		case o.Remote != nil && met:
+			must(agent.SetRemoteCredentials(o.Remote.Ufrag, o.Remote.Pwd))
 		case o.Remote != nil:
+			met = true
 			go connect(agent, c.Controlling, o.Remote.Ufrag, o.Remote.Pwd, connected)
 		case o.Candidate != "":
 			candidate, err := ice.UnmarshalCandidate(strings.TrimPrefix(o.Candidate, "candidate:"))
 			must(err)
 			must(agent.AddRemoteCandidate(candidate))
+		case o.Restart:
+			must(agent.Restart("", ""))
+			gather(agent)
 		case o.Send != nil:
 			if conn == nil {
 				conn = <-connected
@@ -125,6 +133,13 @@ func main() {
 	}
 }
 
+func gather(agent *ice.Agent) {
+	ufrag, pwd, err := agent.GetLocalUserCredentials()
+	must(err)
+	say(event{"event": "credentials", "ufrag": ufrag, "pwd": pwd})
+	must(agent.GatherCandidates())
+}
+
 func connect(agent *ice.Agent, controlling bool, ufrag, pwd string, connected chan<- *ice.Conn) {
 	begin := agent.Accept
 	if controlling {
@@ -132,7 +147,6 @@ func connect(agent *ice.Agent, controlling bool, ufrag, pwd string, connected ch
 	}
 	conn, err := begin(context.Background(), ufrag, pwd)
 	must(err)
-	say(event{"event": "state", "state": "ready"})
 	connected <- conn
 	buffer := make([]byte, 65536)
 	for {
