@@ -34,7 +34,7 @@ class Pulse:
     @property
     def tries(self) -> int:
         """How many checks have left since anything was heard."""
-        return self._tries if self._tried_at >= self.heard_at else 0
+        return self._tries if self._tried_at > self.heard_at else 0
 
     def tried(self, now: float) -> None:
         """One more check has left."""
