@@ -143,7 +143,8 @@ class Gatherer:
         )
         self._rounds: list[list[IceServer]] = []
         """The servers that are under way, of every round of gathering."""
-        self._later: set[asyncio.Task[None]] = set()
+        self._later: dict[asyncio.Task[None], Mapping[bool, str]] = {}
+        """Rounds of gathering after the first, and the addresses that their relays are from."""
         self._queries_over = asyncio.Event()
         self._closed = False
 
@@ -238,13 +239,20 @@ class Gatherer:
         relays: bool = True,
     ) -> None:
         task = asyncio.ensure_future(self._gather(servers, sockets, sources, relays=relays))
-        self._later.add(task)
-        task.add_done_callback(self._later.discard)
+        self._later[task] = sources
+        task.add_done_callback(self._later.pop)
 
     def _drop(self, ips: Iterable[str]) -> list[IceServer]:
         """The servers whose relays went with the addresses. The agent is told before any socket is
         closed."""
         gone = set(ips)
+        for task, sources in list(self._later.items()):
+            left = {ipv6: ip for ipv6, ip in sources.items() if ip not in gone}
+            if left != sources:
+                task.cancel()
+                if left:
+                    sockets = [s for ip, s in self._sockets.items() if ip in left.values()]
+                    self._gather_later(self._options.ice_servers, sockets, left)
         lost = self._relays.drop(gone)
         for ip in gone & self._sockets.keys():
             socket = self._sockets.pop(ip)
