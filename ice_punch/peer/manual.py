@@ -32,6 +32,7 @@ GATHERING_TIME = 10.0
 """Seconds for candidates, all of which must be in the blob; it goes without those that are late."""
 OPEN_EVERY = 5.0
 """Seconds between two datagrams that keep a NAT open towards a peer that has not begun yet."""
+HEARD_EVERY = 0.05
 OPEN_PATHS = 64
 """Pairs of addresses that are kept open."""
 MAX_TEXT = 32 * 1024
@@ -140,7 +141,9 @@ class ManualPeer:
         connection.set_remote_description(self._remote)
         self._tasks.append(asyncio.ensure_future(_keep_open(connection, self._remote)))
         try:
-            await connection.connect(timeout)
+            async with asyncio.timeout(timeout):
+                await connection.connect()
+                await _heard(connection)
         except TimeoutError:
             text = f"no path to the peer was found in {timeout:g} s"
             raise NoRoute.explained(connection.report(), text) from None
@@ -219,6 +222,13 @@ class ManualPeer:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
+
+
+async def _heard(connection: IceConnection) -> None:
+    """Wait for a check of the peer's. It answers ours before it has our answer, and only from its
+    own on is there anybody to shake hands with."""
+    while not connection.report().peer_heard:  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(HEARD_EVERY)
 
 
 async def _keep_open(connection: IceConnection, remote: Description) -> None:

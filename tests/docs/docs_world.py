@@ -26,6 +26,8 @@ BLOCK_TIMEOUT = 30.0
 READY_TIMEOUT = 20.0
 END_TIMEOUT = 5.0
 _LINK = re.compile(r"https?://[^\s\"']+/j/[\w-]+#[\w-]+")
+_CODE = re.compile(r"--code (\d+-[a-z]+-[a-z]+)")
+_BLOB = re.compile(r"icepunch1-(?:offer|answer)\.[\w-]+")
 _PLACEHOLDER = re.compile(r"https?://[^\s\"']+/j/\.\.\.#\.\.\.")
 _READY = {"serve": ("listen --server", '"serving"'), "listen": (), "connect": ("connected",)}
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -72,6 +74,10 @@ class Terminal:
         if self._until is not None:
             probe = ["bash", "-c", f"exec 2> /dev/null; : > /dev/tcp/{self._until}"]
             return self._start(probe).wait(READY_TIMEOUT) == 0
+        if "--manual" in self._script:
+            return _BLOB.search(self.said) is not None
+        if "listen --code" in self._script:
+            return _CODE.search(self.said) is not None
         if self._command == "listen":
             return self.link is not None
         return any(text in self.said for text in _READY[self._command or ""])
@@ -182,7 +188,12 @@ class World:
         return run
 
     def _filled(self, script: str) -> str:
-        """With the latest link in place of ``http://.../j/...#...``."""
+        """With what was said before in place of ``http://.../j/...#...``, codes and offers."""
+        said = "".join(terminal.said for terminal in self._terminals)
+        if codes := _CODE.findall(said):
+            script = _CODE.sub(f"--code {codes[-1]}", script)
+        if blobs := _BLOB.findall(said):
+            script = script.replace("icepunch1-offer....", blobs[-1])
         links = [terminal.link for terminal in self._terminals if terminal.link]
         assert links or not _PLACEHOLDER.search(script), "no listen command ran before"
         return _PLACEHOLDER.sub(lambda _: links[-1], script)
