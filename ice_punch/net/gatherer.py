@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ice_punch.datagram import Address
@@ -21,19 +20,12 @@ from ice_punch.errors import (
 )
 from ice_punch.ice import Agent, Candidate
 from ice_punch.ice.candidate import interleaved_local_preferences
+from ice_punch.net.gathering_notes import GatheringNotes
+from ice_punch.net.gathering_options import GatheringOptions
 from ice_punch.net.host_socket import HostSocket
 from ice_punch.net.ice_server import IceServer
-from ice_punch.net.interfaces import (
-    InterfaceAddress,
-    InterfaceFilter,
-    default_filter,
-    is_running,
-    local_addresses,
-    only_interface,
-    present_addresses,
-    source_towards,
-)
-from ice_punch.net.monitor import NetworkChanged, Snapshot
+from ice_punch.net.interfaces import InterfaceAddress, source_towards
+from ice_punch.net.monitor import NetworkChanged
 from ice_punch.net.relays import Path, Relays
 from ice_punch.net.servers import ServerAddresses
 from ice_punch.net.udp import DatagramHandler, SegmentsHandler
@@ -43,50 +35,7 @@ if TYPE_CHECKING:
     from ice_punch.net.hidden import HiddenAddresses
     from ice_punch.turn import Family
 
-MAX_REPORTS = 256
-"""Past that nothing more is told: networks may come and go for days."""
-
 __all__ = ["Gatherer", "GatheringOptions", "Path"]
-
-
-@dataclass(frozen=True, slots=True)
-class GatheringOptions:
-    """Where candidates come from. Times in seconds."""
-
-    ice_servers: tuple[IceServer, ...] = ()
-    interface: str | None = None
-    """Only this interface."""
-    interface_filter: InterfaceFilter = default_filter
-    ipv4: bool = True
-    ipv6: bool = True
-    port_range: tuple[int, int] | None = None
-    direct_only: bool = False
-    relay_only: bool = False
-    hide_addresses: bool = False
-    """Tell the peer names of Multicast DNS instead of the addresses of this host."""
-    follow_network: bool = True
-    """Gather on addresses that come later, and give up those that go."""
-    timeout: float = 5.0
-    """After so long gathering is declared over; a server that is still silent is reported so."""
-
-    def addresses(self) -> list[InterfaceAddress]:
-        """The local addresses to use. Raises InterfaceNotFound for an unknown interface."""
-        chosen = only_interface(self.interface) if self.interface else self.interface_filter
-        return local_addresses(chosen, ipv4=self.ipv4, ipv6=self.ipv6)
-
-    def snapshot(self) -> Snapshot:
-        """The local addresses as they are now."""
-        try:
-            usable = self.addresses()
-        except InterfaceNotFound:
-            usable = []  # it may come back
-        present = present_addresses()
-        running = {name for name in {a.interface for a in present} if is_running(name)}
-        return Snapshot(
-            usable=tuple(usable),
-            present=frozenset(a.ip for a in present),
-            running=frozenset(a.ip for a in present if a.interface in running),
-        )
 
 
 class Gatherer:
@@ -106,8 +55,6 @@ class Gatherer:
         sockets of host candidates, as of ``UdpSocket``."""
         self.paths: dict[Address, Path] = {}
         """By base."""
-        self.reports: list[ServerReport] = []
-        """What came of names and relays; the agent reports its own queries."""
         self.counters: Counter[str] = Counter()
         self.hidden: HiddenAddresses | None = None
         """What the peer is told instead of addresses."""
@@ -119,8 +66,7 @@ class Gatherer:
         """The servers' addresses, and what stands for IPv4 addresses behind NAT64."""
         self.on_vanished: Callable[[], None] | None = None
         """Told that an address seems to be gone: a send from it failed."""
-        self._nothing_gathered = ""
-        self._tcp_hosts: set[str] = set()
+        self._notes = GatheringNotes(options)
         self._agent = agent
         self._options = options
         self._on_datagram = on_datagram
@@ -139,10 +85,8 @@ class Gatherer:
             on_icmp_error=on_icmp_error,
             on_forget=self._forget,
             on_change=on_change,
-            report=self._report,
+            report=self._notes.add,
         )
-        self._rounds: list[list[IceServer]] = []
-        """The servers that are under way, of every round of gathering."""
         self._later: dict[asyncio.Task[None], Mapping[bool, str]] = {}
         """Rounds of gathering after the first, and the addresses that their relays are from."""
         self._queries_over = asyncio.Event()
@@ -173,8 +117,7 @@ class Gatherer:
     ) -> None:
         """Ask every server from these sockets, and for one relay, from one of the ``sources`` (by
         whether they are IPv6) if there are any."""
-        under_way: list[IceServer] = []
-        self._rounds.append(under_way)
+        under_way = self._notes.begin()
         tasks = [
             asyncio.ensure_future(self._use(server, sockets, sources, under_way, relays=relays))
             for server in servers
@@ -186,9 +129,9 @@ class Gatherer:
                     self._queries_over.clear()
                     await self._queries_over.wait()
         except TimeoutError:
-            self._report_late(under_way)
+            self._notes.report_late(under_way)
         finally:
-            self._rounds.remove(under_way)
+            self._notes.end(under_way)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -217,6 +160,11 @@ class Gatherer:
         elif lost and addresses:
             # Relays were reached from what is gone; another address may reach them as well.
             self._gather_later(lost, [], {})
+
+    @property
+    def busy(self) -> bool:
+        """Whether a round of gathering after the first one is under way."""
+        return bool(self._later)
 
     def open_fresh_sockets(self) -> None:
         """Another port for every host candidate, for an agent that restarts with fresh sockets. The
@@ -281,64 +229,26 @@ class Gatherer:
 
     # -- what came of it ----------------------------------------------------------------------
 
-    def _report_late(self, under_way: Iterable[IceServer]) -> None:
-        """Name the servers whose name or relay was still awaited at the end."""
-        told = {report.uri for report in self.reports}
-        for server in under_way:
-            within = f"within {self._options.timeout:g} s"
-            if server.uri in told:
-                continue
-            if server.is_relay:
-                self._report(server, "silent", f"{server.uri} did not answer {within}", "relay")
-            else:
-                why = f"the name {server.host} was not resolved {within}"
-                self._report(server, "unresolved", why, "address")
-
-    def _report(self, server: IceServer, outcome: str, detail: str, purpose: str) -> None:
-        if len(self.reports) < MAX_REPORTS:
-            self.reports.append(ServerReport(server.uri, outcome, detail, purpose))
-
     def note_tcp(self, host: str) -> None:
         """A host answered over TCP: if it does not over UDP, that tells something."""
-        self._tcp_hosts.add(host)
+        self._notes.note_tcp(host)
 
-    def _pending(self, report: Report) -> list[ServerReport]:
-        """Of the servers that are under way, what is neither told nor asked by the agent."""
-        told = {(server.uri, server.purpose) for server in (*report.servers, *self.reports)}
-        under_way = [server for servers in self._rounds for server in servers]
-        wanted = [
-            *((s, "relay") for s in under_way if s.is_relay and not self._options.direct_only),
-            *((s, "address") for s in under_way if not s.is_relay),
-        ]
-        return [
-            ServerReport(server.uri, "pending", "", purpose)
-            for server, purpose in wanted
-            if (server.uri, purpose) not in told
-        ]
+    @property
+    def reports(self) -> list[ServerReport]:
+        """What came of names and relays; the agent reports its own queries."""
+        return self._notes.reports
 
     def report(self) -> Report:
         """The agent's, and what became of names and relays."""
-        report = self._agent.report()
         over_udp = any(relay.server.transport == "udp" for relay in self._relays.open)
-        return replace(
-            report,
-            servers=(*report.servers, *self.reports, *self._pending(report)),
-            udp_works=True if over_udp else report.udp_works,
-            tcp_hosts=tuple(sorted(self._tcp_hosts)),
-            direct_only=self._options.direct_only,
-            relay_only=self._options.relay_only,
-            nothing_gathered=self._nothing_gathered,
-        )
+        return self._notes.complete(self._agent.report(), over_udp=over_udp)
 
     def queries_changed(self) -> None:
         """The agent told that a server query ended."""
         self._queries_over.set()
 
     def _nothing(self, addresses: list[InterfaceAddress]) -> IcePunchError:
-        where = f" on {self._options.interface}" if self._options.interface else ""
-        if not self._options.relay_only:
-            what = "no socket could be opened" if addresses else "no usable address was found"
-            self._nothing_gathered = f"{what}{where}"
+        self._notes.nothing_gathered(addresses)
         report = self.report()
         for error in self._relays.errors:
             if isinstance(error, AuthenticationRejected | RelayDenied):
@@ -410,7 +320,7 @@ class Gatherer:
             return
         if not relays and not asks and server.scheme in ("stun", "stuns"):
             why = f"what {server.uri} sees of TCP or TLS tells nothing of UDP"
-            self._report(server, "unresolved", why, "address")
+            self._notes.add(server, "unresolved", why, "address")
         asks = asks and not self._options.relay_only
         if not relays and not asks:
             return
@@ -434,7 +344,7 @@ class Gatherer:
             if relays:
                 self._relays.failed(server, "unresolved", error)
             if sockets:
-                self._report(server, "unresolved", str(error), "address")
+                self._notes.add(server, "unresolved", str(error), "address")
             return
         towards, local_ip = _reachable(addresses, sources)
         told: HostSocket | None = None
