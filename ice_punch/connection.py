@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import weakref
 from collections import Counter
@@ -72,6 +71,8 @@ COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 LIKE_STUN = "a datagram that looks like STUN can not be told from it"
 DIRECT_ONLY_GIVE_UP = 8.0
 """Seconds. Without relays, what was silent for so long does not begin to answer."""
+ADDRESS_LOOKS = 0.005
+"""Seconds."""
 EVENT_QUEUE = 1024
 """Events held for each iterator; past that the oldest go."""
 
@@ -176,7 +177,6 @@ class IceConnection:
         )
         self._subscribers: weakref.WeakSet[asyncio.Queue[ConnectionEvent | None]]
         self._subscribers = weakref.WeakSet()  # an iterator that is dropped takes its queue along
-        self._queries_news = asyncio.Event()
         self._restarts = 0
         self._advised = False
         self._closed = False
@@ -337,11 +337,11 @@ class IceConnection:
     async def addresses_known(self, timeout: float) -> None:
         """During a restart: wait until the servers have told our addresses anew, for ``timeout`` s
         at most."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while not self._agent.addresses_known:
-                    self._queries_news.clear()
-                    await self._queries_news.wait()
+        until = self._loop.time() + timeout
+        gatherer = self._driver.gatherer
+        # An address that is told again as it was is no event to wait for.
+        while self._loop.time() < until and (gatherer.busy or not self._agent.addresses_known):  # noqa: ASYNC110
+            await asyncio.sleep(ADDRESS_LOOKS)
 
     def _restart(self, *, fresh_sockets: bool) -> None:
         if self._closed:
@@ -554,12 +554,12 @@ class IceConnection:
         self._driver.on_datagrams = handler
         self._inbox.drain(lambda data: handler((data,), len(data)))
 
-    def set_segments_handler(self, handler: Callable[[memoryview, int], None]) -> None:
-        """Give what is received to ``handler`` as it comes from the kernel: a buffer with one or
-        more datagrams of so many bytes back to back, of which the last may be shorter. The buffer
-        is valid only during the call. STUN is not among them."""
+    def set_segments_handler(self, handler: Callable[[bytes | bytearray, int, int], None]) -> None:
+        """Give what is received to ``handler`` as it comes from the kernel: a buffer, how many of
+        its bytes are datagrams back to back, and the bytes of each, of which the last may be
+        shorter. The buffer is valid only during the call. STUN is not among them."""
         self._driver.on_segments = handler
-        self._inbox.drain(lambda data: handler(memoryview(data), len(data)))
+        self._inbox.drain(lambda data: handler(data, len(data), len(data)))
 
     def set_path_handler(
         self, on_path: Callable[[], None], on_writable: Callable[[], None]
@@ -624,7 +624,6 @@ class IceConnection:
             self._recording.note(event, self._driver.gatherer.reports)
         if isinstance(event, ServerQueryEnded):
             self._driver.gatherer.queries_changed()
-            self._queries_news.set()
             if self._driver.gatherer.hidden is not None:
                 public = self._driver.gatherer.hidden.public_candidate(
                     event, self._agent.local_candidates

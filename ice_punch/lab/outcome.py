@@ -34,6 +34,8 @@ class SideOutcome:
     """Application datagrams."""
     lost: int = 0
     """Application datagrams that this side sent and the other did not get."""
+    longest_gap: float | None = None
+    """The longest time between two application datagrams that came, seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn
 
 from ice_punch.connection import IceConnection
 from ice_punch.errors import IcePunchError
-from ice_punch.ice import CandidatePair, IceState, SelectedPairChanged, StateChanged
+from ice_punch.ice import (
+    CandidatePair,
+    IceState,
+    RestartAdvised,
+    SelectedPairChanged,
+    StateChanged,
+)
 from ice_punch.lab.kernel.namespaces import enter_for_good
 from ice_punch.lab.outcome import ends_of, name_of
 from ice_punch.net import relay as _relay  # imported once, before anyone is forked
@@ -37,6 +44,10 @@ MAX_LINE = 1 << 20
 DATA_MARK = b"\xc0lab"
 """No first byte of STUN, of ChannelData or of DTLS (RFC 7983)."""
 COUNTERS = "/proc/thread-self/net"
+GATHERED_WITHIN = 0.5
+"""Seconds for which the addresses of fresh sockets are waited for."""
+ASKED_WITHIN = 0.2
+"""The same for those of the sockets that there are."""
 SETTLED = (IceState.COMPLETED, IceState.FAILED)
 
 Request = dict[str, Any]
@@ -96,6 +107,11 @@ class Peer:
         self._sent = 0
         self._received: set[int] = set()
         self._packets_before = 0
+        self._arrivals: list[float] = []
+        self._restarts: list[asyncio.Task[None]] = []
+        self._told = asyncio.Event()
+        self._told.set()
+        self._told_at = 0.0
 
     async def run(self) -> None:
         connection, channel = self._connection, self._channel
@@ -110,13 +126,46 @@ class Peer:
         sending = asyncio.ensure_future(self._send(order["interval"], order["end"]))
         await _until(order["at"])
         connection.set_remote_description(order["remote"])
-        await channel.hear()
+        way = order["way"]
+        while "stop" not in (letter := await channel.hear()):
+            self._spawn(self._restarted(letter["remote"], way))
         channel.tell(report=self._report())
-        for task in (watching, sending):
+        for task in (watching, sending, *self._restarts):
             task.cancel()
+
+    # -- restarts -----------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._restarts.append(asyncio.ensure_future(work))
+
+    async def _advised(self, advice: RestartAdvised) -> None:
+        if not self._connection.restarting:
+            self._connection.restart(fresh_sockets=advice.fresh_sockets)
+            await self._describe(GATHERED_WITHIN if advice.fresh_sockets else ASKED_WITHIN)
+
+    async def _describe(self, within: float) -> None:
+        self._told.clear()
+        await self._connection.addresses_known(within)
+        self._told_at = time.monotonic()
+        self._told.set()
+        self._channel.tell(restart=self._connection.local_description)
+
+    async def _restarted(self, remote: str, way: float) -> None:
+        """The other side's restart, or its answer to ours. Checks begin once each side has the
+        other's description."""
+        if not self._connection.restarting:
+            self._connection.restart(asked=True)
+            await self._describe(ASKED_WITHIN)
+        await self._told.wait()
+        if self._connection.restarting:
+            self._connection.set_remote_description(remote, start_at=self._told_at + way)
+
+    # -- what happens -------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         async for event in self._connection.events():
+            if isinstance(event, RestartAdvised):
+                self._spawn(self._advised(event))
             now = time.monotonic()
             self._note_direct()
             if isinstance(event, SelectedPairChanged) and self._selected_at is None:
@@ -151,6 +200,7 @@ class Peer:
     def _on_data(self, data: bytes) -> None:
         if data.startswith(DATA_MARK):
             self._received.add(int.from_bytes(data[len(DATA_MARK) :], "big"))
+            self._arrivals.append(time.monotonic())
 
     def _report(self) -> Request:
         self._note_direct()
@@ -168,6 +218,9 @@ class Peer:
             "packets_sent": packets_sent() - self._packets_before,
             "sent": self._sent,
             "received": len(self._received),
+            "longest_gap": max(
+                (later - at for at, later in itertools.pairwise(self._arrivals)), default=None
+            ),
         }
 
 

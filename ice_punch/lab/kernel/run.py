@@ -164,6 +164,7 @@ class _Session:
                 remote=told[1 - index],
                 interval=1 / rate if rate else None,
                 end=start + scenario.seconds - AFTERMATH,
+                way=scenario.rtt / 2,
             )
         return start
 
@@ -174,13 +175,23 @@ class _Session:
         to_come = sorted(scenario.happenings, key=lambda happening: happening.at)
         endures = bool(to_come or scenario.datagrams_per_second)
         settled = dict.fromkeys(peers, False)
+        letters: list[tuple[float, Member, str]] = []
         while (now := time.monotonic()) < end:
+            while letters and now >= letters[0][0]:
+                _, to, description = letters.pop(0)
+                to.tell(remote=description)
             if to_come and now >= start + to_come[0].at:
                 happen(self._internet, to_come.pop(0))
                 continue
-            until = min([end, *(start + happening.at for happening in to_come[:1])])
+            dues = [start + happening.at for happening in to_come[:1]]
+            until = min([end, *dues, *(at for at, _, _ in letters[:1])])
             for peer in wait_for(peers, until - now):
-                settled[peer] = peer.hear(PATIENCE)["settled"]
+                message = peer.hear(PATIENCE)
+                if "restart" in message:
+                    other = peers[1 - peers.index(peer)]
+                    letters.append((time.monotonic() + scenario.rtt / 2, other, message["restart"]))
+                else:
+                    settled[peer] = message["settled"]
             if not endures and all(settled.values()):
                 end = min(end, time.monotonic() + self._aftermath())
                 endures = True
@@ -231,6 +242,7 @@ def _side(
         packets_sent=report["packets_sent"],
         received=report["received"],
         lost=report["sent"] - other["received"],
+        longest_gap=report["longest_gap"],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 from ice_punch.ice import CandidatePair, Credentials, IceState, RestartAdvised
 from ice_punch.lab.outcome import Outcome, SideOutcome, ends_of, name_of
@@ -244,6 +245,9 @@ class VirtualSession:
             packets_sent=sum(1 for packet in packets if packet.sender == side),
             received=len(peer.received),
             lost=peer.sent - len(far.received),
+            longest_gap=max(
+                (round(later - at, 9) for at, later in pairwise(peer.arrivals)), default=None
+            ),
         )
 
 
