@@ -224,7 +224,8 @@ class DataPath:
             del self._searches[next(iter(self._searches))]
 
     def _too_big(self, destination: Address, mtu: int) -> None:
-        if self._search is not None and destination == self._destination:
+        # A link of our own is known for the IP address, without a port.
+        if self._search is not None and destination[0] == self._destination[0]:
             self._search.packet_too_big(mtu, self._clock())
             self._measure()
             self._on_timer()
