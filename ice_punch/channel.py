@@ -20,6 +20,7 @@ from ice_punch.errors import (
     DatagramRefused,
     HandshakeFailed,
     IcePunchError,
+    RestartRefused,
 )
 from ice_punch.ice import IceState, StateChanged
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
@@ -77,6 +78,7 @@ class Channel:
         self.encryption: Encryption | None = None
         """None on a plain channel."""
         self.timings = ChannelTimings()
+        self._restart: Callable[[], Awaitable[None]] | None = None
         self._on_closed: list[Callable[[], object]] = []
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(receive_queue, self._raise_end)
@@ -330,6 +332,23 @@ class Channel:
         self._outbox.close()
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close_below())
+
+    async def restart(self) -> None:
+        """Restart ICE, RFC 8445 section 9: find the best path anew. Datagrams go on where they go
+        until it is selected, and encryption is not touched.
+
+        It happens by itself when a path is lost or a network comes. Raises RestartRefused while
+        another restart is under way, less than a second after one, and where there is no signaling
+        to carry it; or the error that ended the channel.
+        """
+        self._raise_end()
+        if self._restart is None:
+            raise RestartRefused("there is no signaling that could carry an ICE restart")
+        await self._restart()
+
+    def set_restart(self, restart: Callable[[], Awaitable[None]]) -> None:
+        """How an ICE restart is made, for whoever has signaling."""
+        self._restart = restart
 
     def on_closed(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` when the channel ends, by whichever side. ``close`` waits for what it

@@ -163,6 +163,9 @@ class Attempt:
             newest_wins=self._options.newest_wins,
         )
         self.channel.on_closed(self._channel_closed)
+        self.channel.set_restart(
+            lambda: self._restarts.advised(RestartAdvised("the application wants it"))
+        )
         await self.channel.open(signaling_time)
         self._opened = True
         return self.channel

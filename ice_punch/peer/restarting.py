@@ -47,13 +47,16 @@ class Restarts:
         self._fresh_sockets = False
 
     async def advised(self, advice: RestartAdvised) -> None:
-        """The agent has found that only a restart helps."""
+        """The agent has found that only a restart helps. Raises RestartRefused while another one is
+        under way, and less than a second after one."""
         step = self._negotiation.restart(self._loop.time())
         if isinstance(step, MakeOffer):
             await self._offer(fresh_sockets=advice.fresh_sockets)
         elif isinstance(step, AskForOffer):
             self._fresh_sockets = advice.fresh_sockets
             await self._ask(step.generation, advice.reason)
+        else:
+            raise RestartRefused("an ICE restart is under way, or was a moment ago")
 
     async def asked(self, generation: int) -> None:
         """The peer wants an offer."""
