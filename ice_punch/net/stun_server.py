@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from ice_punch.datagram import Address, Transmit
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.net import udp
+from ice_punch.net.many import DatagramBatch
 from ice_punch.net.stun_sockets import (
     ANCILLARY_SIZE,
     WILDCARDS,
@@ -23,6 +25,7 @@ from ice_punch.net.stun_sockets import (
     open_socket,
 )
 from ice_punch.stun import BindingServer, ServerCounters
+from ice_punch.stun.addresses import ipv4_text
 
 DEFAULT_PORT = 3478
 RATE = 500.0
@@ -87,6 +90,9 @@ class StunServer:
         self._server = server
         self._limit = limit
         self._loop = asyncio.get_running_loop()
+        self._batch: DatagramBatch | None = None
+        with contextlib.suppress(NotImplementedError):
+            self._batch = DatagramBatch()
         self._sockets: dict[Address, socket.socket] = {}
         self._unwatched: dict[Address, udp.UdpSocket] = {}
         """Where the event loop can not watch a socket, as Windows' proactor."""
@@ -95,17 +101,18 @@ class StunServer:
         for sock in sockets:
             host, port = sock.getsockname()[:2]
             self.addresses.append((host, port))
-            if host not in WILDCARDS:
-                self._watch(sock, self._answer_definite)
-                continue
-            self._watch(sock, self._answer_wildcard)
-            for beside in open_beside(sock):
-                self._watch(beside, self._answer_definite)
+            self._watch(sock)
+            if host in WILDCARDS:
+                for beside in open_beside(sock):
+                    self._watch(beside)
 
-    def _watch(
-        self, sock: socket.socket, on_readable: Callable[[socket.socket, Address], None]
-    ) -> None:
+    def _watch(self, sock: socket.socket) -> None:
         local: Address = sock.getsockname()[:2]
+        on_readable = self._answer_definite
+        if local[0] in WILDCARDS:
+            on_readable = self._answer_wildcard
+        elif ":" not in local[0] and self._batch is not None:
+            on_readable = self._answer_many
         try:
             self._loop.add_reader(sock.fileno(), on_readable, sock, local)
         except NotImplementedError:
@@ -168,10 +175,37 @@ class StunServer:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # Both loops take what waits, up to a bound after which others get their turn. A plain request
-    # is answered on the spot.
+    # Each of these takes what waits, up to a bound after which others get their turn, and answers
+    # plain requests on the spot.
+
+    def _answer_many(self, sock: socket.socket, local: Address) -> None:
+        """A definite IPv4 address: many datagrams by one call, and their answers by another."""
+        batch = self._batch
+        assert batch is not None
+        try:
+            count = batch.receive(sock.fileno())
+        except OSError:
+            return
+        admits, answer_plain = self._limit.admits, self._server.answer_plain
+        now = self._loop.time()
+        first = 0
+        for index, (data, number, port) in enumerate(batch.datagrams(count)):
+            source = ipv4_text(number), port
+            if admits(source[0], now):
+                answer = answer_plain(data, source, local)
+                if answer is not None:
+                    batch.answer(index, answer)
+                    continue
+                self._answer_fully(data, source, source, local, now)
+            else:
+                self.limited += 1
+            if first < index:
+                self.send_failures += index - first - batch.send(sock.fileno(), first, index)
+            first = index + 1
+        self.send_failures += count - first - batch.send(sock.fileno(), first, count)
 
     def _answer_definite(self, sock: socket.socket, local: Address) -> None:
+        """An IPv6 address, or a system that has no such calls."""
         receive, send = sock.recvfrom, sock.sendto
         admits, answer_plain = self._limit.admits, self._server.answer_plain
         has_zone, most = ":" in local[0], udp.MAX_DATAGRAM
@@ -191,14 +225,22 @@ class StunServer:
             try:
                 if answer is not None:
                     send(answer, came_from)
-                    continue
-                for transmit in self._answer(data, source, local, now):
-                    destination = (came_from[0], transmit.destination[1])
-                    self._sockets[transmit.local].sendto(transmit.data, destination)
+                else:
+                    self._answer_fully(data, source, came_from, local, now)
             except OSError:
                 self.send_failures += 1
 
-    def _answer_wildcard(self, sock: socket.socket, bound: Address) -> None:
+    def _answer_fully(
+        self, data: bytes, source: Address, came_from: tuple[Any, ...], local: Address, now: float
+    ) -> None:
+        for transmit in self._answer(data, source, local, now):
+            destination = (came_from[0], transmit.destination[1])
+            try:
+                self._sockets[transmit.local].sendto(transmit.data, destination)
+            except OSError:
+                self.send_failures += 1
+
+    def _answer_wildcard(self, sock: socket.socket, local: Address) -> None:
         """Each datagram comes with the address that it arrived at, and says where its answer is to
         leave from."""
         receive, send = sock.recvmsg, sock.sendmsg
@@ -214,14 +256,14 @@ class StunServer:
             if not admits(came_from[0], now):
                 self.limited += 1
                 continue
-            ip, departure = arrival(ancillary[0]) if ancillary else (bound[0], ())
-            source, local = _without_zone(came_from), (ip, bound[1])
-            answer = answer_plain(data, source, local)
+            ip, departure = arrival(ancillary[0]) if ancillary else (local[0], ())
+            source, reached = _without_zone(came_from), (ip, local[1])
+            answer = answer_plain(data, source, reached)
             try:
                 if answer is not None:
                     send((answer,), departure, 0, came_from)
                     continue
-                for transmit in self._answer(data, source, local, now):
+                for transmit in self._answer(data, source, reached, now):
                     destination = (came_from[0], transmit.destination[1])
                     send((transmit.data,), departure, 0, destination)
             except OSError:

@@ -22,14 +22,14 @@ _COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
 
 
 @lru_cache(maxsize=4096)
-def _ipv4_text(number: int) -> str:
+def ipv4_text(number: int) -> str:
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 @lru_cache(maxsize=1024)
 def _ipv6_text(number: int) -> str:
     if number >> 32 == 0xFFFF:  # RFC 5952 section 5, and what sockets say
-        return f"::ffff:{_ipv4_text(number & 0xFFFFFFFF)}"
+        return f"::ffff:{ipv4_text(number & 0xFFFFFFFF)}"
     return str(ipaddress.IPv6Address(number))
 
 
@@ -65,7 +65,7 @@ def _decode(value: bytes, cookie: int, mask: bytes) -> Address | None:
         if size != _SIZE_V4:
             raise StunParseError("an IPv4 address of the wrong size")
         _, port, number = _IPV4.unpack(value)
-        return (_ipv4_text(number ^ cookie), port ^ cookie >> 16)
+        return (ipv4_text(number ^ cookie), port ^ cookie >> 16)
     if family == IPV6:
         if size != _SIZE_V6:
             raise StunParseError("an IPv6 address of the wrong size")

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ice_punch.errors import InterfaceNotFound, InvalidConfiguration, PortRangeExhausted
-from ice_punch.net import udp
+from ice_punch.net import many, udp
 from ice_punch.net.stun_server import RateLimit, StunServer
 from ice_punch.net.udp import bind
 from ice_punch.stun import (
@@ -108,9 +108,13 @@ def test_the_answer_leaves_from_the_address_that_was_asked(factory, host, reache
 
 
 @pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize("calls", [many._CALLS, None], ids=["many", "one-by-one"])
 @pytest.mark.parametrize("reached", ["127.0.0.1", "127.0.0.2"])
-def test_a_request_with_more_in_it_is_answered_at_every_address_too(factory, reached):
+def test_a_request_with_more_in_it_is_answered_at_every_address_too(
+    reached, calls, factory, monkeypatch
+):
     """127.0.0.1 has a socket of its own next to the wildcard, 127.0.0.2 has none."""
+    monkeypatch.setattr(many, "_CALLS", calls)
 
     async def main():
         async with await StunServer.start("", 0) as server:
@@ -132,23 +136,40 @@ def test_a_request_with_more_in_it_is_answered_at_every_address_too(factory, rea
 
 
 @pytest.mark.parametrize("factory", LOOPS)
-def test_many_at_once_are_all_answered_and_others_get_their_turn(factory):
+@pytest.mark.parametrize("calls", [many._CALLS, None], ids=["many", "one-by-one"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_many_at_once_are_all_answered_and_others_get_their_turn(host, calls, factory, monkeypatch):
+    """A plain request, one with more in it, junk: each gets what it should whatever comes with
+    it, and whether or not the system takes many datagrams by one call."""
+    monkeypatch.setattr(many, "_CALLS", calls)
+    plain, more = request(), request(change=ChangeRequest(False, True))
+
     async def main():
-        async with await StunServer.start("127.0.0.1", 0) as server:
-            turns = 0
-            with bind("127.0.0.1") as sock:
-                message = request().to_bytes()
-                for _ in range(400):
-                    sock.sendto(message, server.addresses[0])
-                answered = 0
-                while server.counters.answered < 400:
-                    assert server.counters.answered - answered <= udp.DRAIN_LIMIT
-                    answered = server.counters.answered
+        async with await StunServer.start(host, 0) as server:
+            with bind(host) as sock:
+                sock_address = sock.getsockname()[:2]
+                for number in range(300):
+                    message = (plain.to_bytes(fingerprint=False), more.to_bytes(), b"junk")
+                    sock.sendto(message[number % 7 % 3], server.addresses[0])
+                turns = received = 0
+                while server.counters.received < 300:
+                    assert server.counters.received - received <= udp.DRAIN_LIMIT
+                    received = server.counters.received
                     turns += 1
                     await asyncio.sleep(0)
-                for _ in range(400):
-                    assert sock.recvfrom(2048)[1] == server.addresses[0]
-            assert turns >= 400 // udp.DRAIN_LIMIT
+                assert turns >= 300 // udp.DRAIN_LIMIT
+                expected = [n % 7 % 3 for n in range(300) if n % 7 % 3 != 2]
+                answers = []
+                for _ in expected:
+                    data, source = sock.recvfrom(2048)
+                    assert source[:2] == server.addresses[0]
+                    answers.append(parse_message(data))
+            told = [answer.get(XOR_MAPPED_ADDRESS) for answer in answers]
+            assert told.count(sock_address) == expected.count(0)
+            codes = [answer.get(ERROR_CODE) for answer in answers]
+            assert [code.code for code in codes if code] == [420] * expected.count(1)
+            assert server.counters.dropped == {"not-stun": 300 - len(expected)}
+            assert server.send_failures == server.limited == 0
 
     run(main(), factory)
 
@@ -245,10 +266,14 @@ def test_junk_gets_no_answer_and_disturbs_nothing(host):
     run(main())
 
 
-def test_a_source_that_asks_too_much_is_dropped_and_counted():
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+@pytest.mark.parametrize("calls", [many._CALLS, None], ids=["many", "one-by-one"])
+def test_a_source_that_asks_too_much_is_dropped_and_counted(calls, host, monkeypatch):
+    monkeypatch.setattr(many, "_CALLS", calls)
+
     async def main():
         limit = RateLimit(rate=0.001, burst=2)
-        async with await StunServer.start("0.0.0.0", 0, limit=limit) as server:
+        async with await StunServer.start(host, 0, limit=limit) as server:
             destination = ("127.0.0.1", server.addresses[0][1])
             with bind("127.0.0.1") as one, bind("127.0.0.2") as other:
                 assert await ask(one, destination)
