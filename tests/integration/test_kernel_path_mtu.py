@@ -108,7 +108,7 @@ def test_a_link_of_our_own_that_shrinks_is_known_with_the_first_datagram() -> No
         async def shrink(channel: Channel, mailbox: Mailbox) -> tuple[int, int, dict[str, int]]:
             await until(lambda: channel.stats.path_mtu == 1500, SEARCH)
             before = channel.max_datagram_size
-            subprocess.run([namespaces.tool("ip"), *"link set lan0 mtu 1320".split()], check=True)
+            ip("link set lan0 mtu 1320")
             await channel.send(bytes((99,)) * before)
             await until(lambda: channel.max_datagram_size < before, 1.0)
             await channel.send(bytes((99,)) * channel.max_datagram_size)
