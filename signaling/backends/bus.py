@@ -31,7 +31,7 @@ ALIVE_FOR = 6.0
 PUSH_SILENCE = 3 * BEAT
 SETTLE = 1.5
 """Seconds that processes have to bring their sessions back to a bus that lost its memory."""
-_RETRY = (0.05, 0.5)
+_RETRY = (0.05, 0.3)
 _SCRIPT = files("signaling.backends").joinpath("rooms.lua").read_text("utf-8")
 
 

@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from signaling.backends import Apply
-from signaling.backends.bus import SETTLE, Bus, BusUnreachable, InvalidRedisUrl
+from signaling.backends.bus import ALIVE_FOR, SETTLE, Bus, BusUnreachable, InvalidRedisUrl
 from signaling.backends.calls import Call
 from signaling.backends.shared_rooms import Bus as BusState
 from signaling.backends.shared_rooms import SharedRooms
@@ -60,6 +60,7 @@ class RedisBackend:
         self._ticker: asyncio.Task[None] | None = None
         self._sweeps: dict[str, float] = {}
         self._dead: set[str] = set()
+        self._up_since = 0.0
 
     async def start(self, apply: Apply) -> None:
         """Raises :class:`BusUnreachable` if there is no bus to begin with."""
@@ -148,10 +149,13 @@ class RedisBackend:
     def on_up(self, *, forgotten: bool) -> None:
         self._rooms.counters["bus_connections"] += 1
         self._rooms.counters["bus_forgotten"] += forgotten
+        self._up_since = self._now
         self._do(self._rooms.on_bus_up(self._now, forgotten=forgotten))
         self._up.set()
 
     def on_beat(self, dead: set[str]) -> None:
+        if not self.ready or self._now - self._up_since < ALIVE_FOR:
+            dead = set()  # they may not have come back yet
         if dead - self._dead:
             for room, nodes in self._rooms.elsewhere.items():
                 if nodes & dead:

@@ -17,7 +17,11 @@ class RelayAgain(Protocol):
 
 
 class Reunion:
-    """First every session is brought back, then what it has for others, in its order."""
+    """First every session is brought back, then what it has for others, in its order.
+
+    A session may have gone on elsewhere without this process having heard of it; what it was given
+    here meanwhile is passed on to it.
+    """
 
     def __init__(
         self,
@@ -32,13 +36,27 @@ class Reunion:
         self._caught_up = caught_up
         self._tokens: dict[str, str] = {}
         self._count = 0
+        self._orphans: list[Outgoing] = []
 
-    def synchronize(self, now: float) -> None:
+    def synchronize(self, now: float, finished: Callable[[float], None] | None = None) -> None:
         """Bring back all sessions of this process. Asked twice, it does no harm."""
-        for member in self._hall.by_id.values():
-            self._synchronize(member, now)
+        members = list(self._hall.by_id.values())
+        open_calls = len(members)
 
-    def _synchronize(self, member: SharedMember, now: float) -> None:
+        def answered(now: float) -> None:
+            nonlocal open_calls
+            open_calls -= 1
+            if open_calls == 0 and finished is not None:
+                finished(now)
+
+        for member in members:
+            self._synchronize(member, now, answered)
+        if not members and finished is not None:
+            finished(now)
+
+    def _synchronize(
+        self, member: SharedMember, now: float, answered: Callable[[float], None]
+    ) -> None:
         # An attempt keeps its name until it is answered: if it was carried out and the answer was
         # lost, the script knows the next one for the same.
         token = self._tokens.get(member.id)
@@ -68,15 +86,20 @@ class Reunion:
 
         def done(reply: Reply, now: float) -> None:
             self._tokens.pop(member.id, None)
-            if member.sid not in self._hall.members:
-                return
-            if reply[0] != "ok":
-                self._part(member, "gap")
-                return
-            member.base = member.told = mark
-            member.generation = reply[1]
-            member.syncing -= 1
-            self._caught_up(member)
+            member.syncing = max(0, member.syncing - 1)
+            if member.sid in self._hall.members:
+                if reply[0] == "ok":
+                    member.base = member.told = mark
+                    member.generation = reply[1]
+                    self._caught_up(member)
+                else:
+                    self._orphans += [
+                        Outgoing(frame, member.id, now)
+                        for seq, frame in member.frames
+                        if seq > member.base and frame.n and frame.src != member.id
+                    ]
+                    self._part(member, "gap")
+            answered(now)
 
         member.syncing += 1
         self._ask("sync", member.room.name, arguments, done=done)
@@ -86,9 +109,12 @@ class Reunion:
         ended, self._hall.ended = self._hall.ended, []
         for room, what in ended:
             self._hall.tell_end(room, what)
+        orphans, self._orphans = self._orphans, []
         for member in self._hall.by_id.values():
             if forgotten:
                 for outgoing in list(member.retained):
                     relay_again(member, outgoing, quiet=True)
-            for outgoing in member.take_outbox():
+            waiting = member.take_outbox()
+            waiting += [outgoing for outgoing in orphans if outgoing.frame.src == member.id]
+            for outgoing in sorted(waiting, key=lambda outgoing: outgoing.frame.n):
                 relay_again(member, outgoing, quiet=False)

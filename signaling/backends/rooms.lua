@@ -290,8 +290,9 @@ end
 
 -- Look after a room: sessions of processes that died are away, sessions away too long end.
 function ops.sweep()
-  local mine, dead, nodes, numbers = {}, {}, {}, {}
+  local mine, here, dead, nodes, numbers = {}, {}, {}, {}, {}
   for _, id in ipairs(a.mine) do mine[id] = true end
+  for _, id in ipairs(a.here) do here[id] = true end
   for _, node in ipairs(a.dead) do dead[node] = true end
   for _, id in ipairs(ids()) do
     local m = member(id)
@@ -299,6 +300,12 @@ function ops.sweep()
       m.a, m.h = now, 0
       save(id, m)
       announce(id, m.o, 'away', '', '')
+    elseif m and m.a ~= 0 and m.n == a.node and here[id] then
+      -- Others took its process for dead.
+      local announced = m.h == 0
+      m.a, m.h = 0, 0
+      save(id, m)
+      if announced then announce(id, m.o, 'back', '', '') end
     elseif m and m.a ~= 0 and now - m.a >= a.window then
       finish(id, 'expired')
     end

@@ -31,7 +31,7 @@ from signaling.events import (
 from signaling.limits import Limits
 from signaling.server import SignalingServer
 
-SETTLE = 0.4
+SETTLE = 1.0
 RATE = 0.02
 """Seconds between two signals of a talker; below the rate that the server slows down."""
 LIMITS = Limits(message_rate=500, message_burst=500)
