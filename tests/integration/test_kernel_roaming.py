@@ -12,10 +12,19 @@ from typing import Any
 
 import pytest
 
-from ice_punch import GatheringOptions, IceConnection
+from ice_punch import (
+    Channel,
+    ChannelClosed,
+    GatheringOptions,
+    IceConnection,
+    PeerOptions,
+    connect,
+    listen,
+)
 from ice_punch.ice import IceState, LocalCandidateFound
 from ice_punch.lab.kernel import namespaces
 from ice_punch.net.monitor import NetworkChanged
+from signaling.server import SignalingServer
 from support.introduction import Mailbox, Party, introduce
 from support.lan import Place, ip
 from support.netns import NETNS
@@ -39,6 +48,7 @@ def places() -> Iterator[tuple[Place, Place]]:
             f"-n {peer} addr add {PEER}/32 dev home0",
             f"-n {peer} link set home0 up",
             f"-n {peer} link set spare0 up",
+            f"-n {peer} link set lo up",
         )
         for name, network in (("wifi0", "192.0.2"), ("cell0", "198.51.100")):
             ip(
@@ -95,7 +105,7 @@ async def counting(connection: IceConnection, mailbox: Mailbox) -> list[int]:
 class Sender:
     """Sends a number every 20 ms, and notes when which came back."""
 
-    def __init__(self, connection: IceConnection) -> None:
+    def __init__(self, connection: IceConnection | Channel) -> None:
         self.connection = connection
         self.back: dict[int, float] = {}
         self.sent = 0
@@ -264,3 +274,53 @@ def test_who_does_not_follow_the_network_stays_where_it_was(places: tuple[Place,
         staying(controlling=False),
     )
     assert us == [WIFI]
+
+
+def test_an_encrypted_channel_moves_from_wifi_to_cellular(places: tuple[Place, Place]) -> None:
+    """The whole way: signaling, DTLS, a restart where one is needed; and back again."""
+    laptop, peer = places
+    laptop_in(laptop, wifi_on)
+    options = PeerOptions(ipv6=False, timeout=15)
+
+    async def listening(mailbox: Mailbox) -> int:
+        server = await SignalingServer.start(PEER, 8080)
+        async with listen(f"http://{PEER}:8080", options) as listener:
+            mailbox.send(listener.link)
+            async with await listener.accept() as channel:
+                echoed = 0
+                with contextlib.suppress(ChannelClosed):
+                    while True:
+                        await channel.send(await channel.recv())
+                        echoed += 1
+        await server.close()
+        return echoed
+
+    async def moving(mailbox: Mailbox) -> dict[str, Any]:
+        events: list[Any] = []
+        async with connect(
+            await mailbox.recv(), replace(options, observer=events.append)
+        ) as channel:
+            sender = Sender(channel)
+            await sender.flows()
+            await asyncio.sleep(1.0)
+            cellular_on()
+            await asyncio.sleep(1.0)
+            ip("link set wifi0 down", "addr flush dev wifi0")
+            first = await sender.flows()
+            assert channel.path is not None
+            there = channel.path.local[0]
+            wifi_on()
+            await asyncio.sleep(1.0)
+            ip("link del cell0")
+            second = await sender.flows()
+            back = channel.path.local[0]
+            sender.stop()
+        changes = [e for e in events if isinstance(e, NetworkChanged)]
+        return {"gaps": (first, second), "there": there, "back": back, "changes": changes}
+
+    us, echoed = introduce(laptop, moving, peer, listening, timeout=60)
+    assert us["there"] == CELLULAR
+    assert us["back"] == WIFI
+    assert max(us["gaps"]) < 3.0
+    assert len(us["changes"]) >= 4
+    assert echoed > 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -12,9 +13,11 @@ from ice_punch.net.monitor.watch import NetworkWatch
 DEBOUNCE = 0.1
 """Seconds from the first news to the look at what came of it: changes come in bundles."""
 LONGEST_DEBOUNCE = 5.0
-"""Seconds. An interface that comes and goes all the time is looked at half as often each time."""
+"""Seconds. For an address that comes and goes all the time the wait doubles each time."""
 CALM = 10.0
-"""Seconds without a change after which it is looked at as soon as ever."""
+"""Seconds without a change after which what was before counts no more."""
+AT_ONCE = 2
+"""Changes of one address, going and coming back, that are looked at as soon as any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class NetworkMonitor:
         self._used = used
         self._on_change = on_change
         self._debounce = debounce
-        self._wait = debounce
+        self._recent: Counter[str] = Counter()
+        """How often an address came or went lately."""
         self._changed_at = float("-inf")
         self._loop = asyncio.get_running_loop()
         self._unsubscribe: Callable[[], None] | None = None
@@ -101,13 +105,15 @@ class NetworkMonitor:
         if self._due is not None or self._unsubscribe is None:
             return
         if self._loop.time() - self._changed_at >= CALM:
-            self._wait = self._debounce
-        self._due = self._loop.call_later(self._wait, self._compare)
+            self._recent.clear()
+        times = max(self._recent.values(), default=0)
+        wait = self._debounce * 2.0 ** min(max(0, times - AT_ONCE), 10)
+        self._due = self._loop.call_later(min(wait, LONGEST_DEBOUNCE), self._compare)
 
     def _compare(self) -> None:
         self._due = None
         change = compare(self._used(), self._look())
         if change:
-            self._wait = min(2 * self._wait, LONGEST_DEBOUNCE)
+            self._recent.update([*(a.ip for a in change.added), *change.removed])
             self._changed_at = self._loop.time()
             self._on_change(change)
