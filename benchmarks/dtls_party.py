@@ -2,7 +2,7 @@
 
 It says {"description": ...}, is told {"remote": ...}, says {"ready": cipher}, and then is told a
 method of `Work` to carry out, with its arguments: {"do": "ping", "size": ..., "rounds": ...}.
-Counting and echoing end with {"do": "stop"}.
+Counting and echoing say {"started": true}, and end with {"do": "stop"}.
 """
 
 from __future__ import annotations
@@ -300,6 +300,7 @@ class Work:
                 task.add_done_callback(tasks.discard)
 
         self.link.on_data = on_data
+        say(started=True)
         cpu = time.process_time()
         await self._stop.wait()
         return {"received": received, "cpu": time.process_time() - cpu}
@@ -345,6 +346,7 @@ class Work:
                 task.add_done_callback(tasks.discard)
 
         self.link.on_data = on_data
+        say(started=True)
         began, cpu = time.monotonic(), time.process_time()
         await self._stop.wait()
         return {"cpu": (time.process_time() - cpu) / (time.monotonic() - began)}

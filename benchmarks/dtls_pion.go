@@ -128,6 +128,7 @@ func send(conn *dtls.Conn, c command) line {
 }
 
 func count(conn *dtls.Conn, c command, stop chan struct{}) line {
+	say(line{"started": true})
 	used := cpu()
 	var received int64
 	go func() {
@@ -163,6 +164,7 @@ func ping(conn *dtls.Conn, c command) line {
 }
 
 func echo(conn *dtls.Conn, stop chan struct{}) line {
+	say(line{"started": true})
 	go func() {
 		buffer := make([]byte, 2048)
 		for {

@@ -152,6 +152,7 @@ def throughput(
 ) -> dict[str, float]:
     with ground.link(stack) as (first, second):
         second.tell(do="count", window=window)
+        second.hear()
         first.tell(do="send", size=size, seconds=seconds, window=window)
         sender = first.hear()
         second.tell(do="stop")
@@ -168,6 +169,7 @@ def throughput(
 def latency(ground: Ground, stack: str, size: int, rounds: int) -> dict[str, float]:
     with ground.link(stack) as (first, second):
         second.tell(do="echo")
+        second.hear()
         for count in (200, rounds):
             first.tell(do="ping", size=size, rounds=count)
             times = first.hear()
@@ -177,6 +179,7 @@ def latency(ground: Ground, stack: str, size: int, rounds: int) -> dict[str, flo
 def control(ground: Ground, stack: str, seconds: float) -> dict[str, float]:
     with ground.link(stack) as (first, second):
         second.tell(do="echo")
+        second.hear()
         first.tell(do="tick", size=38, hertz=200, seconds=seconds)
         here = first.hear()
         second.tell(do="stop")

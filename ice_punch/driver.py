@@ -22,8 +22,9 @@ _COOKIE_BEGINS = MAGIC_COOKIE >> 24
 
 DatagramsHandler = Callable[[Sequence[bytes], int], object]
 """Datagrams, and how many bytes they have together."""
-SegmentsHandler = Callable[[memoryview, int], None]
-"""Datagrams back to back, and the bytes of each, of which the last may be shorter."""
+SegmentsHandler = Callable[[bytes | bytearray, int, int], None]
+"""A buffer, how many of its bytes are datagrams back to back, and the bytes of each; the last may
+be shorter."""
 
 
 def common_pacer() -> Pacer:
@@ -148,8 +149,7 @@ class AgentDriver:
             if self.on_segments is None:
                 self.on_datagrams(split(buffer, size, segment), size)
             else:
-                with memoryview(buffer) as view, view[:size] as received:
-                    self.on_segments(received, segment)
+                self.on_segments(buffer, size, segment)
 
     def _sort(self, datagrams: Sequence[bytes], source: Address, local: Address) -> None:
         """One of these may be STUN."""
@@ -173,7 +173,7 @@ class AgentDriver:
             self.on_datagrams(datagrams, sum(map(len, datagrams)))
             return
         for data in datagrams:
-            self.on_segments(memoryview(data), len(data))
+            self.on_segments(data, len(data), len(data))
 
     def _accepts(self, count: int, source: Address, local: Address) -> bool:
         agent = self.agent

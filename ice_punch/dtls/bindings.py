@@ -84,21 +84,27 @@ class BindingsCodec:
             private._from_ssl,
         )
 
-    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview:
-        """A record for each datagram, one after another, in memory of their own.
+    def encrypt(
+        self, datagrams: Sequence[Buffer], room: int, into: bytearray | None = None
+    ) -> memoryview:
+        """A record for each datagram, one after another, in ``into`` if they have room there.
 
-        ``room`` is the size in bytes that they have at most together, or a larger one. Raises
-        SSL.Error where OpenSSL does.
+        Else in memory of their own. ``room`` is the size in bytes that they have at most together,
+        or a larger one. Raises SSL.Error where OpenSSL does.
         """
         write, ssl, view = _binding.SSL_write, self._ssl, _ffi.from_buffer
-        read, written, output = _binding.BIO_read, self._from_ssl, _make("char[]", room)
+        read, written = _binding.BIO_read, self._from_ssl
+        output = _make("char[]", room) if into is None or len(into) < room else view(into)
         size, count = 0, len(datagrams)
         # Taken out now and then, so that OpenSSL's own buffer stays small.
         step = max(FEED * count // room, 1)
         for start in range(0, count, step):
             for datagram in datagrams[start : start + step] if step < count else datagrams:
-                data = datagram if type(datagram) is bytes else view(datagram)
-                result = write(ssl, data, len(data))
+                try:
+                    result = write(ssl, datagram, len(datagram))
+                except TypeError:  # not bytes
+                    data = view(datagram)
+                    result = write(ssl, data, len(data))
                 if result <= 0:
                     self._connection._raise_ssl_error(ssl, result)
             size += max(read(written, output + size, room - size), 0)

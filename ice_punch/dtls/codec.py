@@ -20,7 +20,9 @@ class Codec(Protocol):
 
     def __init__(self, connection: SSL.Connection) -> None: ...
 
-    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview: ...
+    def encrypt(
+        self, datagrams: Sequence[Buffer], room: int, into: bytearray | None = None
+    ) -> memoryview: ...
 
     def decrypt(
         self, records: Buffer, start: int, end: int, count: int
@@ -35,7 +37,9 @@ class PublicCodec:
     def __init__(self, connection: SSL.Connection) -> None:
         self._connection = connection
 
-    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview:
+    def encrypt(
+        self, datagrams: Sequence[Buffer], room: int, into: bytearray | None = None
+    ) -> memoryview:
         for datagram in datagrams:
             self._connection.send(datagram)
         return memoryview(self._connection.bio_read(room))

@@ -146,15 +146,18 @@ class DtlsMachine:
         """
         self._outgoing += self._encrypt(lambda traffic: [traffic.encrypt_one(data)])
 
-    def encrypt_many(self, datagrams: Sequence[Buffer], now: float) -> list[Segments]:
+    def encrypt_many(
+        self, datagrams: Sequence[Buffer], now: float, into: bytearray | None = None
+    ) -> list[Segments]:
         """Encrypt datagrams and return what must go to the peer, in order, in place of `send`.
 
-        Datagrams of one size in a row make one buffer, fit for UDP segmentation offload; nobody
-        else writes to it. Raises what `send` raises, and then nothing is sent of any.
+        Datagrams of one size in a row make one buffer, fit for UDP segmentation offload: a part of
+        ``into``, if that has room for all and 256 bytes more, to be used again once they are sent,
+        or else memory of their own. Raises what `send` raises, and then nothing is sent of any.
         """
         if not datagrams:
             return []
-        segments = self._encrypt(lambda traffic: traffic.encrypt(datagrams))
+        segments = self._encrypt(lambda traffic: traffic.encrypt(datagrams, into))
         self.counters.datagrams_sent += len(datagrams)
         return segments
 

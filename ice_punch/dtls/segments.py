@@ -20,15 +20,18 @@ class Segments(NamedTuple):
     """Bytes of each; the last may be shorter."""
 
 
-def cut(buffer: memoryview, sizes: Sequence[int]) -> list[Segments]:
-    """``buffer`` by the sizes of the datagrams in it, which are at least one, in order."""
-    first = sizes[0]
-    if sizes.count(first) == len(sizes):
+def cut(buffer: memoryview, sizes: Sequence[int], added: int = 0) -> list[Segments]:
+    """``buffer`` by the sizes of the datagrams in it, which are at least one, in order.
+
+    ``added`` bytes are to be added to every size.
+    """
+    first = sizes[0] + added
+    if sizes.count(sizes[0]) == len(sizes):
         return [Segments(buffer, first)]
     segments: list[Segments] = []
     start = end = 0
     size = first
-    for this in sizes:
+    for this in (each + added for each in sizes):
         # What is shorter ends a run, and what is longer begins another.
         if end > start and (this > size or (end - start) % size):
             segments.append(Segments(buffer[start:end], size))

@@ -68,25 +68,28 @@ class Traffic:
 
     # Out
 
-    def encrypt(self, datagrams: Sequence[Buffer]) -> list[Segments]:
-        """A record for each datagram, at least one of them.
+    def encrypt(self, datagrams: Sequence[Buffer], into: bytearray | None) -> list[Segments]:
+        """A record for each datagram, at least one of them, in ``into`` if they have room there.
 
         Raises `DatagramTooLarge`, `DatagramRefused` for an empty one, and SSL.Error; of the first
         two before anything is encrypted.
         """
-        added = records.HEADER_SIZE + self.expansion
-        sizes = [added + (len(d) if type(d) is bytes else memoryview(d).nbytes) for d in datagrams]
-        if max(sizes) > added + self.max_datagram_size:
-            raise DatagramTooLarge(max(sizes) - added, self.max_datagram_size)
-        if min(sizes) == added:
+        if memoryview in map(type, datagrams):
+            datagrams = [memoryview(datagram).cast("B") for datagram in datagrams]
+        sizes = list(map(len, datagrams))
+        if max(sizes) > self.max_datagram_size:
+            raise DatagramTooLarge(max(sizes), self.max_datagram_size)
+        if not all(sizes):
             raise DatagramRefused("DTLS does not carry empty datagrams")
-        total = sum(sizes)
-        buffer = self._codec.encrypt(datagrams, total + _SPARE)
+        added = records.HEADER_SIZE + self.expansion
+        total = sum(sizes) + added * len(sizes)
+        buffer = self._codec.encrypt(datagrams, total + _SPARE, into)
         if len(buffer) != total:
             # DTLS 1.3 may add a record of its own.
             sizes = [len(record) for record in records.split_records(buffer.tobytes())[0]]
+            added = 0
         self._counters.application_sent += len(datagrams)
-        return cut(buffer, sizes)
+        return cut(buffer, sizes, added)
 
     def encrypt_one(self, datagram: Buffer) -> bytes:
         """A record for one datagram; raises what `encrypt` raises."""
