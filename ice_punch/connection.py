@@ -134,6 +134,10 @@ class IceConnection:
         if not options.ipv4 and not options.ipv6:
             raise InvalidConfiguration("with neither IPv4 nor IPv6 nothing can be reached")
         config = agent_config or AgentConfig()
+        if config.lite and (self._options.ice_servers or options.relay_only):
+            raise InvalidConfiguration(
+                "a lite agent has host candidates only (RFC 8445 section 5.2)"
+            )
         if options.direct_only:
             config = replace(config, direct_only=True, give_up_after=DIRECT_ONLY_GIVE_UP)
         source = random.SystemRandom()
@@ -256,7 +260,9 @@ class IceConnection:
         return Description(
             ufrag=credentials.ufrag,
             pwd=credentials.pwd,
-            pacing=round(self._agent.config.ta * 1000),
+            # RFC 8839 section 4.3.1: a lite agent says so, and has no pacing.
+            pacing=None if self._agent.config.lite else round(self._agent.config.ta * 1000),
+            lite=self._agent.config.lite,
             options=("trickle", "ice2", RENOMINATION),
             setup=setup,
             fingerprints=fingerprints,

@@ -249,7 +249,10 @@ class Agent:
         local_preference: int = 65535,
         component: int = 1,
     ) -> Candidate | None:
-        """A TURN server gave us ``address`` and saw us at ``mapped``. None if redundant."""
+        """A TURN server gave us ``address`` and saw us at ``mapped``. None if redundant, and for a
+        lite agent."""
+        if self._config.lite:
+            return None
         if self._session.local.at_address(address) is not None:
             return None  # RFC 8445 section 5.1.1.2: a relayed address equal to another is discarded
         hidden = "::" if ":" in address[0] else "0.0.0.0"  # noqa: S104
@@ -267,8 +270,9 @@ class Agent:
         self, server: str, address: Address, base: Address, now: float, *, component: int = 1
     ) -> None:
         """Ask the STUN server at ``address``, called ``server`` in reports, for the reflexive
-        address of ``base``. Raises ValueError past 64 queries."""
-        if self._over:
+        address of ``base``. Raises ValueError past 64 queries. A lite agent asks nobody (RFC 8445
+        section 5.2)."""
+        if self._over or self._config.lite:
             return
         self._queries.add(server, address, base, component)
         self._advance(now)
@@ -409,8 +413,8 @@ class Agent:
         session.remote_renominates = renomination and not lite
         if lite:
             session.check_list.peer_checked_at = now
-        if lite and not session.controlling:
-            session.switch_role(controlling=True)  # RFC 8445 section 6.1.1
+        if lite != self._config.lite and session.controlling is not lite:
+            session.switch_role(controlling=lite)  # RFC 8445 section 6.1.1: the full one controls
         self.pacer.agree(ta)
         session.started_at = session.last_sign_at = now
         if start_at is not None and start_at > now:
@@ -635,9 +639,7 @@ class Agent:
                 current.knocking.knock(self.pacer.ta, now)
             current.knocking.follow_pairs(now)
         for generation in self._generations:
-            if generation.retired_at is None:
-                generation.paths.follow_pairs(now)
-                generation.liveness.follow_pairs(now)
+            generation.follow_pairs(now)
         self._advise(now)
 
     def _advise(self, now: float) -> None:
@@ -668,8 +670,7 @@ class Agent:
     def _expired(self, now: float) -> bool:
         """Whether consent is over; nothing may leave or count after that."""
         for generation in self._generations:
-            if generation.retired_at is None:
-                generation.liveness.expire(now)
+            generation.expire(now)
         self._tend_generations(now)
         if self._over:
             self._fall_silent()

@@ -51,6 +51,7 @@ class Checks:
         return (
             session.remote_credentials is not None
             and session.held_until is None
+            and not session.config.lite
             and not session.ended
             and session.check_list.has_work()
         )

@@ -56,6 +56,8 @@ class Conclusion:
         self._ask_policy_at = None
         if not session.controlling or session.ended or session.remote_credentials is None:
             return
+        if session.config.lite:
+            return
         for component in session.config.components:
             if component in session.selected or component in session.nominating:
                 continue
@@ -135,9 +137,12 @@ class Conclusion:
         self._patience_over = now >= session.started_at + session.config.patience
         give_up_at = self._give_up_at()
         given_up = give_up_at is not None and now >= give_up_at
-        exhausted = self._patience_over and not any(
-            pair.state in _UNDECIDED and pair.component not in session.selected
-            for pair in session.check_list
+        exhausted = self._patience_over and (
+            session.config.lite
+            or not any(
+                pair.state in _UNDECIDED and pair.component not in session.selected
+                for pair in session.check_list
+            )
         )
         if not given_up and not exhausted:
             return

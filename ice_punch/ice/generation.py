@@ -8,6 +8,7 @@ from ice_punch.datagram import Address
 from ice_punch.ice.checks import Checks
 from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.knocking import Knocking
+from ice_punch.ice.lite import Lite
 from ice_punch.ice.liveness import Liveness
 from ice_punch.ice.paths import Paths
 from ice_punch.ice.policy import NominationPolicy
@@ -42,7 +43,8 @@ class Generation:
             mapping_varies=mapping_varies,
         )
         self.checks = Checks(session, self.conclusion)
-        self.requests = Requests(session, self.conclusion)
+        self.lite = Lite(session, self.conclusion) if session.config.lite else None
+        self.requests = Requests(session, self.conclusion, self.lite)
         self.knocking = Knocking(session, self.checks, mapping_varies)
         self.liveness = Liveness(session, self.conclusion, self.checks, self.checks.forget)
         self.trickle = Trickle(session, self.paths, self.checks.forget)
@@ -63,6 +65,8 @@ class Generation:
         return True
 
     def handle_timer(self, now: float) -> None:
+        if self.lite is not None:
+            return
         self.checks.handle_timer(now)
         self.paths.handle_timer(now)
         self.liveness.handle_timer(now)
@@ -72,7 +76,27 @@ class Generation:
             return []
         if self.retired_at is not None:
             return [self.retired_at + RETIRED_FOR]
-        return self.checks.timers() + self.liveness.timers() + self.conclusion.timers()
+        alive = self.liveness.timers() if self.lite is None else self.lite.timers()
+        return self.checks.timers() + alive + self.conclusion.timers()
+
+    def expire(self, now: float) -> None:
+        """Whether consent is over is decided before anything else."""
+        if self.retired_at is not None:
+            return
+        if self.lite is None:
+            self.liveness.expire(now)
+        else:
+            self.lite.expire(now)
+
+    def follow_pairs(self, now: float) -> None:
+        """Look after the pairs that have become valid or selected."""
+        if self.retired_at is not None:
+            return
+        if self.lite is None:
+            self.paths.follow_pairs(now)
+            self.liveness.follow_pairs(now)
+        else:
+            self.lite.pair_up(now)
 
     def remove_base(self, base: Address, now: float) -> None:
         """An address of ours is gone, and with it every pair that leaves from there."""

@@ -15,6 +15,7 @@ from ice_punch.ice.binding import (
 )
 from ice_punch.ice.candidate import MAX_PRIORITY, CandidateType, peer_reflexive_priority
 from ice_punch.ice.conclusion import Conclusion
+from ice_punch.ice.lite import Lite
 from ice_punch.ice.pair import CandidatePair, PairState
 from ice_punch.ice.session import Session
 from ice_punch.stun import Message
@@ -31,9 +32,10 @@ FOLLOW_INTERVAL = 0.3
 class Requests:
     """Answers every check at once; the rest waits for the peer's parameters if it must."""
 
-    def __init__(self, session: Session, conclusion: Conclusion) -> None:
+    def __init__(self, session: Session, conclusion: Conclusion, lite: Lite | None = None) -> None:
         self._session = session
         self._conclusion = conclusion
+        self._lite = lite
         self._early: deque[CheckReceived] = deque()
         self._follow_at = float("-inf")
         self._followed: CandidatePair | None = None
@@ -97,7 +99,7 @@ class Requests:
                 return True
             session.switch_role(controlling=False)
         elif not session.controlling and check.controlled is not None:
-            if session.tie_breaker < check.controlled:
+            if session.tie_breaker < check.controlled or session.config.lite:
                 return True
             session.switch_role(controlling=True)
         return False
@@ -149,6 +151,9 @@ class Requests:
         pair.heard(now)
         if session.check_list.peer_checked_at is None:
             session.check_list.peer_checked_at = now
+        if self._lite is not None:
+            self._lite.requested(pair, now, nominates=nominates)
+            return True
         if pair.consent_lost:
             return not nominates
         if nominates and pair.valid and self._stale(pair, now):

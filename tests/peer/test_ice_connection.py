@@ -289,6 +289,37 @@ def test_contradictory_options_are_refused(wrong: dict[str, bool]) -> None:
     asyncio.run(run())
 
 
+def test_a_lite_connection_says_so_and_takes_data_from_a_full_one() -> None:
+    async def run() -> None:
+        lite_config = AgentConfig(lite=True)
+        async with (
+            IceConnection(options=GATHERING) as full,
+            IceConnection(options=GATHERING, agent_config=lite_config) as lite,
+        ):
+            for connection in (full, lite):
+                async for _ in connection.gather():
+                    pass
+            assert "a=ice-lite" in lite.local_description
+            assert "a=ice-pacing" not in lite.local_description
+            full.set_remote_description(lite.local_description)
+            lite.set_remote_description(full.local_description)
+            await asyncio.gather(full.connect(5), lite.connect(5))
+            await lite.send(b"from the lite one")
+            assert await full.recv() == b"from the lite one"
+            await full.send(b"from the full one")
+            assert await lite.recv() == b"from the full one"
+
+    asyncio.run(run())
+
+
+def test_a_lite_connection_with_servers_is_a_contradiction() -> None:
+    async def run() -> None:
+        with pytest.raises(InvalidConfiguration, match="host candidates only"):
+            IceConnection(agent_config=AgentConfig(lite=True), ice_servers=["stun:127.0.0.1"])
+
+    asyncio.run(run())
+
+
 def test_another_description_is_not_taken_for_the_same_session() -> None:
     async def run() -> None:
         async with (
