@@ -8,7 +8,8 @@ import logging
 import socket
 import ssl as ssl_module
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Literal
+from urllib.request import getproxies, proxy_bypass
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -65,7 +66,7 @@ async def open_socket(
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
             user_agent_header="ice-punch",
-            proxy=None if _is_loopback(server.host) else True,
+            proxy=None if _is_loopback(server.host) else _proxy(server),
             open_timeout=None,
             ping_interval=None,
             close_timeout=close_timeout,
@@ -79,6 +80,17 @@ async def open_socket(
         connection.transport.abort()
         raise _not_signaling(server, "it speaks WebSocket, but not this protocol")
     return connection
+
+
+def _proxy(server: ServerUrl) -> str | Literal[True]:
+    """``True`` leaves the choice to the library, which does not know ``all_proxy``."""
+    proxies = getproxies()
+    if "all" not in proxies or proxy_bypass(f"{server.host}:{server.port}"):
+        return True
+    schemes = ("wss", "socks", "https") if server.secure else ("ws", "socks", "https", "http")
+    if any(scheme in proxies for scheme in schemes):
+        return True
+    return proxies["all"].replace("socks://", "socks5h://", 1)
 
 
 def _is_ip(host: str) -> bool:

@@ -227,7 +227,7 @@ class ManualPeer:
 async def _heard(connection: IceConnection) -> None:
     """Wait for a check of the peer's. It answers ours before it has our answer, and only from its
     own on is there anybody to shake hands with."""
-    while not connection.report().peer_heard:  # noqa: ASYNC110 - no event tells it
+    while not any(pair.requests_received for pair in connection.report().pairs):  # noqa: ASYNC110
         await asyncio.sleep(HEARD_EVERY)
 
 

@@ -36,8 +36,10 @@ def test_an_offer_and_an_answer_make_a_channel(encrypt: bool) -> None:
 
 
 def test_the_side_that_answered_waits_for_the_person_who_carries_the_answer() -> None:
+    hasty = replace(OPTIONS, timeout=0.5)  # the time for a handshake, once there is somebody
+
     async def run() -> None:
-        async with nothing_left_behind(), ManualPeer(OPTIONS) as a, ManualPeer(OPTIONS) as b:
+        async with nothing_left_behind(), ManualPeer(OPTIONS) as a, ManualPeer(hasty) as b:
             answer = await b.answer(await a.offer())
             connecting = asyncio.ensure_future(b.connect())
             await asyncio.sleep(1.0)  # its own checks have long been answered
