@@ -38,7 +38,10 @@ from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
 MAX_EARLY_FRAGMENTS = 32
 LONGEST_WAY = 2.0
 """Seconds that a letter may take for checks to wait for it."""
-WRONG_SECRET = "the peer does not have this link's secret (the part after '#')"  # noqa: S105
+WRONG_SECRET = (
+    "the peer does not have this link's secret (the part after '#'), or the signaling server "  # noqa: S105
+    "alters what it passes on"
+)
 
 
 class Attempt:

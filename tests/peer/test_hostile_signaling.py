@@ -362,8 +362,9 @@ def test_a_server_that_alters_a_description_is_found_out(kind: str) -> None:
     async def run() -> None:
         with lying_server(lambda s: _altered(s) if s.kind == kind else [s]):
             async with signaling() as url, ice_punch.listen(url, OPTIONS) as listener:
-                with pytest.raises(WrongSecret):
+                with pytest.raises(WrongSecret, match="the signaling server alters") as caught:
                     await _connect(listener.link)
+                assert "\n" not in str(caught.value)
 
     asyncio.run(run())
 

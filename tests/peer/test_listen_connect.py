@@ -256,6 +256,51 @@ def test_a_channel_lives_on_when_the_server_dies() -> None:
     asyncio.run(run())
 
 
+def test_a_channel_outlives_the_death_and_the_restart_of_the_server_and_others_come_after() -> None:
+    async def run() -> None:
+        from signaling.server import SignalingServer
+
+        server = await SignalingServer.start("127.0.0.1", 0)
+        port = server.port
+        async with ice_punch.listen(f"http://127.0.0.1:{port}", OPTIONS) as listener:
+            accepting = asyncio.ensure_future(_accept(listener))
+            channel = await ice_punch.connect(listener.link, OPTIONS)
+            other = await accepting
+            passing = asyncio.ensure_future(_pass(channel, other, 1.5))
+            await server.close(jitter=0.2)
+            await asyncio.sleep(0.3)
+            async with await SignalingServer.start("127.0.0.1", port) as again:
+                async with asyncio.timeout(10):
+                    while again.sizes["sessions"] < 2:
+                        await asyncio.sleep(0.05)
+                assert await passing > 20
+                accepting = asyncio.ensure_future(_accept(listener))
+                newcomer = await ice_punch.connect(listener.link, OPTIONS)
+                await newcomer.send(b"after the restart")
+                third = await accepting
+                assert await asyncio.wait_for(third.recv(), 5) == b"after the restart"
+                await newcomer.close()
+                await third.close()
+                await channel.send(b"still here")
+                assert await asyncio.wait_for(other.recv(), 5) == b"still here"
+                await channel.close()
+                await other.close()
+
+    asyncio.run(run())
+
+
+async def _pass(channel: Channel, other: Channel, seconds: float) -> int:
+    """How many datagrams went across, one after the other."""
+    passed = 0
+    until = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < until:
+        await channel.send(b"%d" % passed)
+        assert await asyncio.wait_for(other.recv(), 2) == b"%d" % passed
+        passed += 1
+        await asyncio.sleep(0.03)
+    return passed
+
+
 def test_the_secret_is_in_no_representation_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
 
