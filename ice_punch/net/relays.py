@@ -153,7 +153,8 @@ class Relays:
 
     def failed(self, server: IceServer, outcome: str, error: IcePunchError) -> None:
         """A relay came to nothing."""
-        self.errors.append(error)
+        if len(self.errors) < MAX_RELAYS:
+            self.errors.append(error)
         self._report(server, outcome, str(error), "relay")
 
     def _opened(self, relay: Relay, *, tells_mapped: bool) -> None:

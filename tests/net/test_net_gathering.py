@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ice_punch import GatheringOptions, IceConnection, IceServer
 from ice_punch.datagram import Address
 from ice_punch.ice import Candidate
+from ice_punch.net.interfaces import InterfaceAddress
 from ice_punch.stun import (
     ADDITIONAL_ADDRESS_FAMILY,
     ERROR_CODE,
@@ -99,20 +101,21 @@ def test_rfc8445_5_1_1_2_where_the_server_has_no_relay_left_a_binding_request_te
     asyncio.run(main())
 
 
-def test_every_other_base_is_told_by_a_binding_request() -> None:
-    async def main() -> None:
-        options = replace(
-            IPV4, interface_filter=lambda address: address.ip.startswith("127."), timeout=2.0
-        )
-        async with TurnThroughNat() as nat:
-            connection = IceConnection(options=options, ice_servers=[nat.ice_server])
-            gatherer = connection._driver.gatherer
-            original = gatherer._options.addresses
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+def test_every_other_base_is_told_by_a_binding_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [InterfaceAddress("lo", ip, 8) for ip in ("127.0.0.1", "127.0.0.2")]
+    monkeypatch.setattr(GatheringOptions, "addresses", lambda self: two)
 
-            found = [c async for c in connection.gather()]
-            assert original()
-            assert kinds(found).count("srflx IPv4") == kinds(found).count("host IPv4")
-            await connection.close()
+    async def main() -> None:
+        async with TurnThroughNat() as nat:
+            found = await gathered(nat.ice_server, options=replace(IPV4, follow_network=False))
+            assert kinds(found).count("srflx IPv4") == 2
+            assert kinds(found).count("relay IPv4") == 1
+            asked = {
+                ip: {m for m, asker in nat.asked if asker[0] == ip} for ip in (two[0].ip, two[1].ip)
+            }
+            assert Method.BINDING not in asked["127.0.0.1"]
+            assert asked["127.0.0.2"] == {Method.BINDING}
 
     asyncio.run(main())
 
@@ -128,6 +131,29 @@ def test_an_alternate_server_is_asked_from_the_same_socket_and_tells_the_address
             assert Method.REFRESH not in first.methods()
             assert {asker for _, asker in first.asked} == {asker for _, asker in second.asked}
             assert second.server.allocations == 0
+
+    asyncio.run(main())
+
+
+def test_rfc8656_7_4_an_address_that_has_an_allocation_already_asks_from_another() -> None:
+    """The one before us at this address left it behind, and the NAT gave us the same port."""
+
+    async def main() -> None:
+        async with TurnThroughNat() as nat:
+            original = nat.server._requests.allocate
+
+            def mismatch(*arguments: Any) -> Any:
+                nat.server._requests.allocate = original  # type: ignore[method-assign]
+                return ErrorCode(437, "Allocation Mismatch")
+
+            nat.server._requests.allocate = mismatch  # type: ignore[method-assign]
+            found = await gathered(nat.ice_server)
+            assert kinds(found) == ["host IPv4", "relay IPv4", "srflx IPv4"]
+            host = next(c for c in found if c.type == "host")
+            assert (Method.BINDING, host.address) in nat.asked, "its address was not told"
+            assert {asker for method, asker in nat.asked if method == Method.REFRESH} != {
+                host.address
+            }
 
     asyncio.run(main())
 

@@ -89,6 +89,13 @@ def test_a_damaged_packet_is_a_packet_or_nothing(
     messages.parse(bytes(damaged))
 
 
+def test_what_a_network_says_of_others_is_not_even_read() -> None:
+    assert messages.mentions(messages.query(NAME.upper()), [NAME])
+    assert messages.mentions(messages.response(NAME, "192.0.2.5"), ["other.local", NAME])
+    assert not messages.mentions(messages.query("printer.local"), [NAME])
+    assert not messages.mentions(messages.query(NAME), [])
+
+
 def test_names_that_point_at_themselves_are_no_endless_work() -> None:
     loop = bytes(4) + b"\0\1" + bytes(6) + b"\xc0\x0c\0\1\0\1"
     assert messages.parse(loop) is None

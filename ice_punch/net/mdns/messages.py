@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,6 +52,13 @@ class Packet:
 def is_candidate_name(name: str) -> bool:
     """Draft section 3.2.1: one label before ``.local``."""
     return _NAME.fullmatch(name) is not None
+
+
+def mentions(data: bytes, names: Iterable[str]) -> bool:
+    """Whether a message can be about one of these names: a look that costs little, for whoever
+    hears all that a network says. A name stands in full where it comes first."""
+    lowered = data.lower()
+    return any(name.partition(".")[0].encode() in lowered for name in names)
 
 
 def parse(data: bytes) -> Packet | None:

@@ -28,7 +28,7 @@ async def resolve_mdns(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> str | 
     wanted = name.lower()
 
     def on_packet(link: links.Link, data: bytes, source: Address) -> None:
-        packet = messages.parse(data)
+        packet = messages.parse(data) if messages.mentions(data, [wanted]) else None
         if packet is None or answer.done():
             return
         found = [ip for owner, ip in packet.addresses if owner == wanted]

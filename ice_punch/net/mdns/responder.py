@@ -126,6 +126,8 @@ class MdnsResponder:
     def _on_packet(self, link: Link, data: bytes, source: Address) -> None:
         from ice_punch.net.mdns import links, messages
 
+        if not messages.mentions(data, self._published):
+            return
         packet = messages.parse(data)
         if packet is None:
             self.stats.ignored += 1
