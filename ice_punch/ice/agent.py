@@ -553,6 +553,9 @@ class Agent:
                 times.append(timer)
         if self._has_work():
             times.append(self.pacer.next_at)
+        hole = self._current.early_hole.get_timer()
+        if hole is not None:
+            times.append(max(hole, self.pacer.next_at))
         return min(times, default=None)
 
     def close(self, now: float) -> None:
@@ -638,9 +641,15 @@ class Agent:
             elif current.knocking.has_work():
                 current.knocking.knock(self.pacer.ta, now)
             current.knocking.follow_pairs(now)
+        self._open_early_holes(now)
         for generation in self._generations:
             generation.follow_pairs(now)
         self._advise(now)
+
+    def _open_early_holes(self, now: float) -> None:
+        hole = self._current.early_hole
+        while (pair := hole.next_pair(now)) is not None and self.pacer.take(now):
+            hole.indicate(pair, now)
 
     def _advise(self, now: float) -> None:
         self._advice.follow(self._carrier, now)

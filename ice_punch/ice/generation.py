@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ice_punch.datagram import Address
 from ice_punch.ice.checks import Checks
 from ice_punch.ice.conclusion import Conclusion
+from ice_punch.ice.early_hole import EarlyHole
 from ice_punch.ice.knocking import Knocking
 from ice_punch.ice.lite import Lite
 from ice_punch.ice.liveness import Liveness
@@ -43,6 +44,7 @@ class Generation:
             mapping_varies=mapping_varies,
         )
         self.checks = Checks(session, self.conclusion)
+        self.early_hole = EarlyHole(session)
         self.lite = Lite(session, self.conclusion) if session.config.lite else None
         self.requests = Requests(session, self.conclusion, self.lite)
         self.knocking = Knocking(session, self.checks, mapping_varies)

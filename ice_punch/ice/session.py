@@ -50,6 +50,8 @@ class AgentConfig:
     components: tuple[int, ...] = (1,)
     direct_only: bool = False
     """Never pair with a relayed candidate of the peer."""
+    early_hole: bool = True
+    """Open our own filter by indications as soon as candidates of the peer's are known."""
     lite: bool = False
     """RFC 8445 section 2.5: for hosts that anybody can reach."""
     software: str | None = "ice-punch"
