@@ -15,6 +15,7 @@ _HOME = {
     "Cause": "ice_punch.diagnosis",
     "Channel": "ice_punch.channel",
     "ChannelStats": "ice_punch.channel_stats",
+    "DetachedSocket": "ice_punch.detached",
     "Diagnosis": "ice_punch.diagnosis",
     "GatheringOptions": "ice_punch.net.gatherer",
     "IceConnection": "ice_punch.connection",
@@ -36,6 +37,7 @@ _HOME = {
             "ConsentLost",
             "DatagramRefused",
             "DatagramTooLarge",
+            "DetachFailed",
             "FingerprintMismatch",
             "GatheringFailed",
             "HandshakeFailed",
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from ice_punch.channel import Channel
     from ice_punch.channel_stats import ChannelStats
     from ice_punch.connection import IceConnection
+    from ice_punch.detached import DetachedSocket
     from ice_punch.diagnosis import Cause, Diagnosis, diagnose
     from ice_punch.errors import (
         AuthenticationRejected,
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
         ConsentLost,
         DatagramRefused,
         DatagramTooLarge,
+        DetachFailed,
         FingerprintMismatch,
         GatheringFailed,
         HandshakeFailed,
@@ -110,6 +114,8 @@ __all__ = [
     "ConsentLost",
     "DatagramRefused",
     "DatagramTooLarge",
+    "DetachFailed",
+    "DetachedSocket",
     "Diagnosis",
     "FingerprintMismatch",
     "GatheringFailed",

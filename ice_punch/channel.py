@@ -14,6 +14,7 @@ from ice_punch.diagnosis import Diagnosis
 from ice_punch.dtls import DtlsMachine, HandshakeCompleted, HandshakeFailedEvent, PeerClosed
 from ice_punch.dtls_driver import DtlsDriver
 from ice_punch.dtls_driver import Event as DtlsEvent
+from ice_punch.endpoint import ChannelTransport, ProtocolFactory
 from ice_punch.errors import (
     ChannelClosed,
     ConsentLost,
@@ -82,6 +83,8 @@ class Channel:
         self._on_closed: list[Callable[[], object]] = []
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(receive_queue, self._raise_end)
+        self._handler: Callable[[bytes], None] | None = None
+        """Who gets datagrams in place of the inbox."""
         self._end: IcePunchError | None = None
         self._told = False
         self._parting: asyncio.TimerHandle | None = None
@@ -262,6 +265,29 @@ class Channel:
         except ChannelClosed:
             raise StopAsyncIteration from None
 
+    async def create_datagram_endpoint(
+        self, protocol_factory: ProtocolFactory
+    ) -> tuple[ChannelTransport, asyncio.DatagramProtocol]:
+        """Like the event loop's method of that name, over this channel: for libraries that speak
+        asyncio's datagram protocols. From now on datagrams go to the protocol, and not to ``recv``.
+
+        Raises ChannelClosed, or the error that ended the session.
+        """
+        self._raise_end()
+        path = self.path
+        protocol = protocol_factory()
+        transport = ChannelTransport(
+            self,
+            protocol,
+            ("0.0.0.0", 0) if path is None else path.local,  # noqa: S104
+            ("0.0.0.0", 0) if path is None else path.remote,  # noqa: S104
+        )
+        self.on_closed(lambda: transport.lose(self._end))
+        protocol.connection_made(transport)
+        self._handler = transport.deliver
+        self._inbox.drain(transport.deliver)
+        return transport, protocol
+
     @property
     def pacing_rate(self) -> float | None:
         """Bytes of datagrams a second to spread what is sent to; None, as it begins, sends as fast
@@ -284,8 +310,14 @@ class Channel:
         self._outbox.newest_wins = wins
 
     def _deliver(self, datagrams: Sequence[bytes], size: int) -> None:
-        if self._end is None:
+        if self._end is not None:
+            return
+        if self._handler is None:
             self._inbox.extend(datagrams, size)
+            return
+        self._inbox.count(len(datagrams), size)
+        for data in datagrams:
+            self._handler(data)
 
     # -- DTLS ---------------------------------------------------------------------------------
 

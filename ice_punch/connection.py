@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from ice_punch.channel_stats import PathFigures
 from ice_punch.data_path import SendLosses
 from ice_punch.datagram import Buffer, RandomSource
+from ice_punch.detached import DetachedSocket
 from ice_punch.diagnosis import Diagnosis, why_relayed
 from ice_punch.driver import AgentDriver, common_pacer
 from ice_punch.errors import (
     ChannelClosed,
     ConsentLost,
     DatagramRefused,
+    DetachFailed,
     GatheringFailed,
     IcePunchError,
     InvalidConfiguration,
@@ -706,6 +708,32 @@ class IceConnection:
             raise self._failure.with_traceback(None)
         if self._closed:
             raise ChannelClosed("the connection is closed")
+
+    async def detach(self) -> DetachedSocket:
+        """Give the socket of the path away, connected to the peer, and end the session without a
+        word: what was received before can still be read here, what comes later belongs to the
+        socket.
+
+        Nobody answers the peer's consent checks from then on (RFC 7675): within 30 s its session
+        ends too, unless it has detached as well. Raises DetachFailed where there is no socket to
+        give, as on a relayed path, and what ended the session before.
+        """
+        pair = self._data.pair
+        self._raise_failure()
+        if pair is None:
+            self._raise_not_connected()
+        assert pair is not None
+        self._outbox.flush()
+        path, size = Path.of(pair), self.max_datagram_size
+        released = self._data.release()
+        if released is None:
+            raise DetachFailed(
+                "a path through a relay has no socket of its own"
+                if pair.relayed
+                else "this event loop does not let go of its sockets"
+            )
+        await self.close()
+        return DetachedSocket(released, pair.base, pair.remote.address, path, size)
 
     async def close(self) -> None:
         """End the session and free its sockets and relays, within about a second. May be called

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,9 +99,8 @@ class DataPath:
         self._measure()
 
     def _leave(self) -> None:
-        socket = self._socket
-        if socket is not None:
-            socket.on_writable = socket.on_path_mtu = None
+        if self._socket is not None:
+            self._socket.on_writable = self._socket.on_path_mtu = None
         self._probes.clear()
 
     def _take(self, pair: CandidatePair | None, path: Path | None) -> None:
@@ -143,12 +143,12 @@ class DataPath:
         """Send datagrams in order. How many are dealt with: sent, or lost and counted. The rest may
         be given again once ``on_writable`` was called."""
         self._note_sending(sizes)
-        socket = self._socket
-        if socket is None:
+        sock = self._socket
+        if sock is None:
             return self._send_each(datagrams)
-        stats = socket.stats
+        stats = sock.stats
         before = stats.sent, stats.dropped, stats.too_large
-        done = socket.send_many(datagrams, self._destination, sizes)
+        done = sock.send_many(datagrams, self._destination, sizes)
         if stats.sent - before[0] != done:
             self._note_losses(done, before)
         return done
@@ -157,13 +157,13 @@ class DataPath:
         """``send_many`` for datagrams of ``size`` bytes back to back, of which the last may be
         shorter. How many bytes are dealt with."""
         self._note_sending((size,))
-        socket = self._socket
-        if socket is None:
+        sock = self._socket
+        if sock is None:
             view = memoryview(buffer)
             return size * self._send_each([view[n : n + size] for n in range(0, len(view), size)])
-        stats = socket.stats
+        stats = sock.stats
         before = stats.sent, stats.dropped, stats.too_large
-        done = socket.send_segments(buffer, size, self._destination)
+        done = sock.send_segments(buffer, size, self._destination)
         count = -(-done // size)
         if stats.sent - before[0] != count:
             self._note_losses(count, before)
@@ -209,6 +209,20 @@ class DataPath:
         if self._search is not None and self.pair is not None:
             self._search.used(max(sizes, default=0) + headers(self.pair), now)
         self._on_timer()
+
+    def release(self) -> socket.socket | None:
+        """The socket of the path, connected to the peer and no more ours; None where there is none
+        to give away: a relay's connection, or nothing at all."""
+        owner = self._socket
+        if owner is None:
+            return None
+        self._leave()
+        released = owner.release()
+        if released is not None:
+            released.connect(self._destination)
+            released.setblocking(False)
+            self._socket = self._path = None
+        return released
 
     # -- the path MTU -------------------------------------------------------------------------
 

@@ -113,6 +113,10 @@ class DatagramRefused(IcePunchError, ValueError):
     """A plain datagram that looks like STUN would be taken for STUN by the peer (RFC 7983)."""
 
 
+class DetachFailed(IcePunchError):
+    """There is no socket that could be given away: the path goes through a relay."""
+
+
 class ChannelClosed(IcePunchError, ConnectionError):
     """The channel was closed, by this side or by the peer."""
 

@@ -34,10 +34,14 @@ class Inbox:
         if over > 0:
             self.dropped += over
         held.extend(datagrams)
-        self.received += count
-        self.received_bytes += size
+        self.count(count, size)
         if self._readers:
             self._wake(count)
+
+    def count(self, datagrams: int, size: int) -> None:
+        """Datagrams came, here or past this."""
+        self.received += datagrams
+        self.received_bytes += size
 
     async def get(self) -> bytes:
         """The oldest datagram held, or the next to come. Raises what ``raise_end`` raises, once

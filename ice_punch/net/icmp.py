@@ -41,12 +41,19 @@ class QueuedError:
 
 def enable(sock: socket.socket) -> bool:
     """Have ICMP errors queued on the socket; False where the system can not."""
-    if sys.platform != "linux":
-        return False
+    return sys.platform == "linux" and _set(sock, 1)
+
+
+def disable(sock: socket.socket) -> None:
+    """Queue no ICMP errors any more, and forget those that are queued."""
+    _set(sock, 0)
+
+
+def _set(sock: socket.socket, value: int) -> bool:
     ipv6 = sock.family == socket.AF_INET6
     level, name = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if ipv6 else (socket.IPPROTO_IP, _IP_RECVERR)
     try:
-        sock.setsockopt(level, name, 1)
+        sock.setsockopt(level, name, value)
     except OSError:
         return False
     return True

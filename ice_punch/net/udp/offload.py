@@ -5,6 +5,7 @@ Linux's UDP_SEGMENT (since 4.18) and UDP_GRO (since 5.0), see udp(7). Other syst
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -67,6 +68,12 @@ def enable_receive(sock: socket.socket) -> bool:
     if why is not None:
         tell_once(f"no UDP receive offload: {why}")
     return why is None
+
+
+def disable_receive(sock: socket.socket) -> None:
+    """Have every datagram come by itself again."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(SOL_UDP, UDP_GRO, 0)
 
 
 def segment_control(size: int) -> list[tuple[int, int, bytes]]:

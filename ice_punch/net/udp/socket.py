@@ -208,6 +208,21 @@ class UdpSocket:
             self._stop_watching()
         self._socket.close()
 
+    def release(self) -> socket.socket | None:
+        """Give the socket away as if it had never been here: nobody reads it, and neither offload
+        nor ICMP errors surprise its next owner. What is still queued is dropped. None where the
+        event loop can not let go of it, or it is closed."""
+        if self._closed or self._sender.transport is not None or self._starting is not None:
+            return None
+        self._closed = True
+        self._unsent.clear()
+        self._stop_watching()
+        if self._receives_segments:
+            offload.disable_receive(self._socket)
+        if self._reports_icmp:
+            icmp.disable(self._socket)
+        return self._socket
+
     def _stop_watching(self) -> None:
         if self._epoll is not None:
             self._loop.remove_reader(self._epoll.fileno())

@@ -1,0 +1,180 @@
+"""The punched socket given to another program."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from ice_punch import IceConnection
+from ice_punch.detached import DetachedSocket
+from ice_punch.errors import ChannelClosed, DetachFailed
+from ice_punch.stun import MessageClass, Method, parse_message
+from support.loopback import connected_pair
+
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
+LOOPS = pytest.mark.parametrize(
+    "factory",
+    [
+        pytest.param(asyncio.new_event_loop, id="asyncio"),
+        pytest.param(
+            uvloop.new_event_loop if uvloop else None,
+            id="uvloop",
+            marks=pytest.mark.skipif(uvloop is None, reason="uvloop is not installed"),
+        ),
+    ],
+)
+ECHO = """
+import socket, sys
+with socket.socket(fileno=int(sys.argv[1])) as sock:
+    sock.setblocking(True)
+    sock.settimeout(5)
+    while (data := sock.recv(65535)) != b"end":
+        sock.send(data[::-1])
+"""
+
+
+def run(coroutine: Any, factory: Any = None) -> None:
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(coroutine)
+
+
+async def both_detached(
+    a: IceConnection, b: IceConnection
+) -> tuple[DetachedSocket, DetachedSocket]:
+    return await a.detach(), await b.detach()
+
+
+@LOOPS
+def test_two_sockets_that_were_punched_go_on_without_us(factory: Any) -> None:
+    async def test() -> None:
+        async with connected_pair() as (a, b):
+            await a.send(b"first")
+            assert await b.recv() == b"first"
+            here, there = await both_detached(a, b)
+            assert (here.local, here.remote) == (there.remote, there.local)
+            assert here.path.kind == "direct"
+            assert here.max_datagram_size >= 1252
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(here.socket, b"by itself")
+            assert await asyncio.wait_for(loop.sock_recv(there.socket, 2048), 2) == b"by itself"
+            for connection in (a, b):
+                with pytest.raises(ChannelClosed):
+                    connection.send_nowait(b"x")
+            await asyncio.gather(a.close(), b.close())
+            assert here.fileno() >= 0  # closing the connection does not close it
+            # Datagrams of one size in a row come one by one: the next owner knows of no offload.
+            for _ in range(5):
+                here.socket.send(bytes(100))
+            assert len(await asyncio.wait_for(loop.sock_recv(there.socket, 65535), 2)) == 100
+            here.close()
+            here.close()
+            there.close()
+
+    run(test(), factory)
+
+
+def test_another_program_takes_the_descriptor() -> None:
+    async def test() -> None:
+        async with connected_pair() as (a, b):
+            here, there = await both_detached(a, b)
+            child = subprocess.Popen(
+                [sys.executable, "-c", ECHO, str(there.fileno())], pass_fds=(there.fileno(),)
+            )
+            there.close()
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(here.socket, b"forward")
+            assert await asyncio.wait_for(loop.sock_recv(here.socket, 2048), 10) == b"drawrof"
+            await loop.sock_sendall(here.socket, b"end")
+            assert await loop.run_in_executor(None, child.wait, 10) == 0
+            here.close()
+
+    run(test())
+
+
+@LOOPS
+def test_a_task_keeps_the_nats_awake_until_it_is_cancelled(factory: Any) -> None:
+    async def test() -> None:
+        async with connected_pair() as (a, b):
+            here, there = await both_detached(a, b)
+            loop = asyncio.get_running_loop()
+            task = here.keep_alive(0.02)
+            for _ in range(3):
+                data = await asyncio.wait_for(loop.sock_recv(there.socket, 2048), 2)
+                message = parse_message(data)
+                assert message.method == Method.BINDING
+                assert message.message_class is MessageClass.INDICATION
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            still_going = here.keep_alive(0.01)
+            here.close()
+            await asyncio.wait_for(still_going, 2)  # ends with the socket
+            there.close()
+
+    run(test(), factory)
+
+
+def test_what_came_before_can_be_read_and_what_comes_later_is_the_sockets() -> None:
+    async def test() -> None:
+        async with connected_pair() as (a, b):
+            await a.send(b"before")
+            while not b.counters["data_received"]:
+                await asyncio.sleep(0.005)
+            there = await b.detach()
+            a.send_nowait(b"after")
+            loop = asyncio.get_running_loop()
+            assert await b.recv() == b"before"
+            with pytest.raises(ChannelClosed):
+                await b.recv()
+            async with asyncio.timeout(2):
+                while await loop.sock_recv(there.socket, 2048) != b"after":
+                    pass  # checks of the agent that has not detached
+            there.close()
+
+    run(test())
+
+
+def test_what_is_not_connected_or_closed_can_not_be_detached() -> None:
+    async def test() -> None:
+        connection = IceConnection()
+        with pytest.raises(ChannelClosed, match="not established"):
+            await connection.detach()
+        await connection.close()
+        with pytest.raises(ChannelClosed, match="is closed"):
+            await connection.detach()
+
+    run(test())
+
+
+def test_a_relayed_path_has_no_socket_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Relay:
+        def send(self, *_: object) -> bool:
+            return True
+
+    async def test() -> None:
+        async with connected_pair() as (a, _):
+            a._data._socket, a._data._path = None, Relay()
+            with pytest.raises(DetachFailed):
+                await a.detach()
+            a.send_nowait(b"goes on")
+
+    run(test())
+
+
+def test_the_port_is_free_once_the_socket_is_closed() -> None:
+    async def test() -> None:
+        async with connected_pair() as (a, _):
+            here = await a.detach()
+            here.close()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+                again.bind(here.local)
+
+    run(test())
