@@ -27,6 +27,7 @@ from support.foreign_world import (
     dual_stack,
     ipv6_behind_firewalls,
     public_peer,
+    we_in_public,
 )
 
 pytestmark = NEEDS_LIBNICE
@@ -141,6 +142,10 @@ LITE = {
         Setup(True, lite=True),
     ),
 }
+WE_ARE_LITE: dict[str, Sides] = {
+    "libnice nominates regularly": (Ours(False, lite=True), Setup(True, "regular")),
+    "libnice nominates aggressively": (Ours(False, lite=True), Setup(True, "aggressive")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +154,11 @@ def without_nat() -> Iterator[Meetings]:
         dual_stack() as open_,
         ipv6_behind_firewalls() as firewalls,
         public_peer() as server,
+        we_in_public() as service,
     ):
-        yield Meetings(LIBNICE, (open_, DUAL_STACK), (firewalls, IPV6), (server, LITE))
+        yield Meetings(
+            LIBNICE, (open_, DUAL_STACK), (firewalls, IPV6), (server, LITE), (service, WE_ARE_LITE)
+        )
 
 
 @pytest.mark.parametrize("session", DUAL_STACK | IPV6)
@@ -165,3 +173,11 @@ def test_a_lite_libnice_is_reached_from_behind_a_nat(without_nat: Meetings, sess
     meeting = without_nat[session]
     assert_good(meeting)
     assert meeting.path.local_type == "prflx"
+
+
+@pytest.mark.parametrize("session", WE_ARE_LITE)
+def test_libnice_reaches_us_when_we_are_lite(without_nat: Meetings, session: str) -> None:
+    meeting = without_nat[session]
+    assert_good(meeting)
+    assert not meeting.we_control
+    assert (meeting.path.local_type, meeting.path.remote_type) == ("host", "prflx")

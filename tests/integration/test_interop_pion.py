@@ -40,6 +40,7 @@ from support.foreign_world import (
     dual_stack,
     ipv6_behind_firewalls,
     public_peer,
+    we_in_public,
 )
 from support.netns import NETNS, ROOT
 
@@ -109,6 +110,7 @@ LITE = {
     "we control": (Ours(True), Setup(False, lite=True)),
     "nobody controls": (Ours(False), Setup(False, lite=True)),
 }
+WE_ARE_LITE: dict[str, Sides] = {"we are lite": (Ours(False, lite=True), Setup(True))}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,7 @@ def meetings(pion: list[str]) -> Iterator[Meetings]:
         dual_stack() as open_,
         ipv6_behind_firewalls() as firewalls,
         public_peer() as server,
+        we_in_public() as service,
     ):
         yield Meetings(
             pion,
@@ -131,6 +134,7 @@ def meetings(pion: list[str]) -> Iterator[Meetings]:
             (open_, DUAL_STACK),
             (firewalls, IPV6),
             (server, LITE),
+            (service, WE_ARE_LITE),
         )
 
 
@@ -191,3 +195,10 @@ def test_a_lite_pion_is_reached_from_behind_a_nat(meetings: Meetings, session: s
     meeting = meetings[session]
     assert_good(meeting)
     assert meeting.path.local_type == "prflx"
+
+
+@pytest.mark.parametrize("session", WE_ARE_LITE)
+def test_pion_reaches_us_when_we_are_lite(meetings: Meetings, session: str) -> None:
+    meeting = meetings[session]
+    assert_good(meeting)
+    assert (meeting.path.local_type, meeting.path.remote_type) == ("host", "prflx")

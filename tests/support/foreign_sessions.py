@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ice_punch import IceConnection
 from ice_punch.datagram import Address
-from ice_punch.ice import IceState, SelectedPairChanged
+from ice_punch.ice import AgentConfig, IceState, SelectedPairChanged
 from ice_punch.lab.behaviour import Mapping
 from ice_punch.lab.kernel import KernelInternet
 from ice_punch.net.ice_server import IceServer
@@ -39,6 +39,7 @@ class Ours:
     controlling: bool
     ice_servers: tuple[IceServer, ...] = ()
     trickle: bool = True
+    lite: bool = False
     tie_breaker: int | None = None
     late: float = 0.0
     """Seconds from when the other side has our candidates to when we have theirs."""
@@ -181,7 +182,11 @@ async def _meet(
 ) -> Meeting:
     async with (
         ForeignPeer.running(net.peer_b.command(list(program)), theirs) as peer,
-        IceConnection(controlling=ours.controlling, ice_servers=ours.ice_servers) as connection,
+        IceConnection(
+            controlling=ours.controlling,
+            ice_servers=ours.ice_servers,
+            agent_config=AgentConfig(lite=ours.lite),
+        ) as connection,
     ):
         if ours.tie_breaker is not None:
             connection._agent._session.tie_breaker = ours.tie_breaker

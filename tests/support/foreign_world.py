@@ -55,5 +55,10 @@ def ipv6_behind_firewalls() -> KernelInternet:
 
 
 def public_peer() -> KernelInternet:
-    """The other stack's, as lite agents need it; ours is behind a NAT."""
+    """The other stack is in public, as lite agents have to be, and we are behind a NAT."""
     return KernelInternet(nat_b="none", rtt=RTT)
+
+
+def we_in_public() -> KernelInternet:
+    """The other way round."""
+    return KernelInternet(nat_a="none", rtt=RTT)
