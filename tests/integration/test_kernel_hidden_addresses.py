@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from typing import Any
 
 import aioice
 import pytest
 
-from ice_punch import GatheringOptions, IceConnection
+from ice_punch import GatheringOptions, IceConnection, PeerOptions, connect, listen
+from ice_punch.ice import LocalCandidateFound
 from ice_punch.sdp import Description
+from signaling.server import SignalingServer
 from support.introduction import Mailbox, Party, introduce
 from support.lan import two_hosts
 from support.netns import NETNS
@@ -113,3 +116,39 @@ def test_aioice_resolves_our_names() -> None:
         us, them = introduce(one, hiding(controlling=True, ipv6=False), two, theirs)
     assert them == us["got"] == b"hello from behind a name"
     assert not ADDRESS.search(us["told"])
+
+
+def test_a_session_with_hidden_addresses_from_link_to_channel() -> None:
+    options = PeerOptions(hide_addresses=True, ipv6=False, timeout=15)
+
+    def noting(told: list[str]) -> PeerOptions:
+        def observe(event: object) -> None:
+            if isinstance(event, LocalCandidateFound) and event.candidate.type == "host":
+                told.append(event.candidate.host)
+
+        return replace(options, observer=observe)
+
+    async def listening(mailbox: Mailbox) -> list[str]:
+        told: list[str] = []
+        server = await SignalingServer.start("192.0.2.5", 8080)
+        async with listen("http://192.0.2.5:8080", noting(told)) as listener:
+            mailbox.send(listener.link)
+            async with await listener.accept() as channel:
+                await channel.send(await channel.recv())
+                await mailbox.recv()
+        await server.close()
+        return told
+
+    async def connecting(mailbox: Mailbox) -> list[str]:
+        told: list[str] = []
+        async with connect(await mailbox.recv(), noting(told)) as channel:
+            await channel.send(b"hello")
+            assert await asyncio.wait_for(channel.recv(), 5) == b"hello"
+            mailbox.send("done")
+        return told
+
+    with two_hosts() as (one, two):
+        names = introduce(one, listening, two, connecting)
+    for told in names:
+        assert told
+        assert all(name.endswith(".local") for name in told)

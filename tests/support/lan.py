@@ -41,6 +41,7 @@ def two_hosts() -> Iterator[tuple[Place, Place]]:
             ip(
                 f"-n {name} addr add 192.0.2.{number}/24 dev lan0",
                 f"-n {name} addr add 2001:db8::{number}/64 dev lan0 nodad",
+                f"-n {name} link set lo up",
                 f"-n {name} link set lan0 up",
                 f"-n {name} route add default dev lan0",
             )
