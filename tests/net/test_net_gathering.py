@@ -16,6 +16,7 @@ from ice_punch import GatheringOptions, IceConnection, IceServer
 from ice_punch.datagram import Address
 from ice_punch.ice import Candidate
 from ice_punch.net.interfaces import InterfaceAddress
+from ice_punch.net.turn_server import TurnServerShell
 from ice_punch.stun import (
     ADDITIONAL_ADDRESS_FAMILY,
     ERROR_CODE,
@@ -26,6 +27,7 @@ from ice_punch.stun import (
     parse_message,
     response_to,
 )
+from ice_punch.turn import allow_every_peer
 from support.coturn import Coturn
 from support.leaks import open_sockets
 from support.turn_through_nat import OUTSIDE, PASSWORD, USER, TurnThroughNat
@@ -290,34 +292,55 @@ def test_a_family_that_the_user_switched_off_is_not_asked_for() -> None:
     asyncio.run(main())
 
 
+async def ipv6_only_peer_meets_the_relays_of(server: IceServer, relays: int) -> None:
+    """A peer with nothing but IPv6, told nothing but relayed candidates of one asked over IPv4."""
+    only_v6 = replace(HERE, ipv4=False, interface_filter=lambda address: address.ip == "::1")
+    async with (
+        IceConnection(options=HERE, ice_servers=[server]) as a,
+        IceConnection(controlling=False, options=only_v6) as b,
+    ):
+        found = [c async for c in a.gather()]
+        assert sum(c.type == "relay" for c in found) == relays
+        assert not any(s.outcome in ("denied", "silent") for s in a.report().servers)
+        if relays == 1:
+            return
+        async for _ in b.gather():
+            pass
+        for candidate in found:
+            if candidate.type == "relay":
+                b.add_remote_candidate(candidate)
+        a_description, b_description = a.describe(candidates=False), b.describe()
+        b.set_remote_description(a_description)
+        a.set_remote_description(b_description)
+        await asyncio.gather(a.connect(5), b.connect(5))
+        await b.send(b"over the relay")
+        assert await asyncio.wait_for(a.recv(), 5) == b"over the relay"
+
+
 @pytest.mark.parametrize("relay_ips", [("127.0.0.1", "::1"), ("127.0.0.1",)])
 def test_coturn_gives_both_families_or_the_one_it_has(relay_ips: tuple[str, ...]) -> None:
-    async def main(server: IceServer) -> None:
-        async with (
-            IceConnection(options=HERE, ice_servers=[server]) as a,
-            IceConnection(
-                controlling=False,
-                options=replace(HERE, ipv4=False, interface_filter=lambda x: x.ip == "::1"),
-            ) as b,
-        ):
-            found = [c async for c in a.gather()]
-            relays = sorted(c.host for c in found if c.type == "relay")
-            assert len(relays) == len(relay_ips)
-            assert not any(s.outcome in ("denied", "silent") for s in a.report().servers)
-            if len(relay_ips) == 2:
-                # The IPv6 half carries data: nothing else is told to a peer with only IPv6.
-                async for _ in b.gather():
-                    pass
-                for candidate in found:
-                    if candidate.type == "relay":
-                        b.add_remote_candidate(candidate)
-                a_description, b_description = a.describe(candidates=False), b.describe()
-                b.set_remote_description(a_description)
-                a.set_remote_description(b_description)
-                await asyncio.gather(a.connect(5), b.connect(5))
-                await b.send(b"over the relay")
-                assert await asyncio.wait_for(a.recv(), 5) == b"over the relay"
-
     options = [f"--relay-ip={ip}" for ip in relay_ips if ip != "127.0.0.1"]
     with Coturn(options=options) as coturn:
-        asyncio.run(main(IceServer.parse(coturn.uri(), USER, PASSWORD)))
+        server = IceServer.parse(coturn.uri(), USER, PASSWORD)
+        asyncio.run(ipv6_only_peer_meets_the_relays_of(server, len(relay_ips)))
+
+
+@pytest.mark.parametrize("relay_ips", [("127.0.0.1", "::1"), ("127.0.0.1",)])
+def test_our_own_server_gives_both_families_in_one_allocation(relay_ips: tuple[str, ...]) -> None:
+    async def main() -> None:
+        shell = await TurnServerShell.start(
+            "127.0.0.1",
+            0,
+            users={USER: PASSWORD},
+            relay_ips=relay_ips,
+            peer_filter=allow_every_peer,
+        )
+        try:
+            server = IceServer("turn", *shell.udp_addresses[0], "udp", USER, PASSWORD)
+            await ipv6_only_peer_meets_the_relays_of(server, len(relay_ips))
+            assert shell.server.counters.requests[Method.ALLOCATE] == 2, "the first is challenged"
+            assert shell.server.allocations == 0
+        finally:
+            await shell.close()
+
+    asyncio.run(main())
