@@ -38,7 +38,7 @@ OURS = {
 """Where each listens, and on which event loop."""
 LOADS = {"64 sources, 4 requests each": (64, 4), "1 source, 1 request": (1, 1)}
 NEVER_DROPS = RateLimit(rate=1e9, burst=1e9)
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,11 +111,11 @@ class DatagramBatch:
             header.vector_count = 1
         return messages, vectors
 
-    def receive(self, descriptor: int) -> int:
-        """How many datagrams there were, of those that waited. Raises OSError, and BlockingIOError
-        if there was none."""
+    def receive(self, descriptor: int, most: int = MOST) -> int:
+        """How many of the datagrams that waited were taken. Raises OSError, and BlockingIOError if
+        there was none."""
         count: int = self._receive(
-            descriptor, ctypes.byref(self._incoming), MOST, socket.MSG_DONTWAIT, None
+            descriptor, ctypes.byref(self._incoming), min(most, MOST), socket.MSG_DONTWAIT, None
         )
         if count < 0:
             number = ctypes.get_errno()

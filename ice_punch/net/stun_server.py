@@ -31,6 +31,8 @@ DEFAULT_PORT = 3478
 RATE = 500.0
 """Requests a second that one source is answered; a network behind one NAT is one source."""
 BURST = 1000.0
+FEW = 2
+"""Datagrams that are taken one by one; where more wait, a call for all the rest is worth it."""
 MAX_SOURCES = 10_000
 """Sources remembered; the one unheard for longest is forgotten first."""
 
@@ -180,10 +182,12 @@ class StunServer:
 
     def _answer_many(self, sock: socket.socket, local: Address) -> None:
         """A definite IPv4 address: many datagrams by one call, and their answers by another."""
+        if self._answer_some(sock, local, FEW):
+            return
         batch = self._batch
         assert batch is not None
         try:
-            count = batch.receive(sock.fileno())
+            count = batch.receive(sock.fileno(), udp.DRAIN_LIMIT - FEW)
         except OSError:
             return
         admits, answer_plain = self._limit.admits, self._server.answer_plain
@@ -206,15 +210,19 @@ class StunServer:
 
     def _answer_definite(self, sock: socket.socket, local: Address) -> None:
         """An IPv6 address, or a system that has no such calls."""
+        self._answer_some(sock, local, udp.DRAIN_LIMIT)
+
+    def _answer_some(self, sock: socket.socket, local: Address, most: int) -> bool:
+        """False if ``most`` datagrams were taken and there may be more."""
         receive, send = sock.recvfrom, sock.sendto
         admits, answer_plain = self._limit.admits, self._server.answer_plain
-        has_zone, most = ":" in local[0], udp.MAX_DATAGRAM
+        has_zone, size = ":" in local[0], udp.MAX_DATAGRAM
         now = self._loop.time()
-        for _ in range(udp.DRAIN_LIMIT):
+        for _ in range(most):
             try:
-                data, came_from = receive(most)
+                data, came_from = receive(size)
             except BlockingIOError:
-                return
+                return True
             except OSError:
                 continue  # an error of something sent earlier
             if not admits(came_from[0], now):
@@ -229,6 +237,7 @@ class StunServer:
                     self._answer_fully(data, source, came_from, local, now)
             except OSError:
                 self.send_failures += 1
+        return False
 
     def _answer_fully(
         self, data: bytes, source: Address, came_from: tuple[Any, ...], local: Address, now: float
