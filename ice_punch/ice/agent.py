@@ -9,28 +9,25 @@ from ice_punch.ice import facts
 from ice_punch.ice.advice import Advice
 from ice_punch.ice.binding import Credentials
 from ice_punch.ice.candidate import Candidate, CandidateType
-from ice_punch.ice.candidates import LocalCandidates
 from ice_punch.ice.check_list import CheckList
 from ice_punch.ice.events import (
     DataReceived,
     Event,
-    FailureCause,
     IceState,
-    LocalCandidateFound,
-    ServerQueryEnded,
-    StateChanged,
 )
+from ice_punch.ice.gathering import Gathering
 from ice_punch.ice.generation import Generation
+from ice_punch.ice.lineage import Lineage
 from ice_punch.ice.pacer import Pacer
 from ice_punch.ice.pair import CandidatePair
 from ice_punch.ice.policy import NominationPolicy, PatientPolicy
-from ice_punch.ice.server_queries import QueryAnswered, QueryFailed, ServerQueries, ServerQuery
-from ice_punch.ice.session import ENDED, AgentConfig, Session
-from ice_punch.report import Report, ServerReport
+from ice_punch.ice.server_queries import ServerQueries
+from ice_punch.ice.session import AgentConfig, Session
+from ice_punch.ice.slots import Slots
+from ice_punch.report import Report
 from ice_punch.stun import (
     MAGIC_COOKIE,
     USERNAME,
-    FailureReason,
     Message,
     MessageClass,
     Method,
@@ -72,47 +69,34 @@ class Agent:
     ) -> None:
         self._config = config or AgentConfig()
         self.pacer = pacer or Pacer(self._config.ta)
-        self._random = random
-        self._policy = policy or PatientPolicy()
         self._counters: Counter[str] = Counter()
         self._events: deque[Event] = deque()
         self._queries = ServerQueries(random, self._config.software)
-        self._server_reports: list[ServerReport] = []
-        self._previous: Generation | None = None
-        """What carried data when the current generation began, and does until it can."""
-        self._current = self._begin(
-            controlling=controlling, credentials=credentials, tie_breaker=random.getrandbits(64)
-        )
-        self._restarted_at: float | None = None
-        self._shown = IceState.NEW
-        self._advice = Advice()
-        self._query_is_next = True
-        self._knock_is_next = True
-
-    def _begin(
-        self,
-        *,
-        controlling: bool,
-        credentials: Credentials,
-        tie_breaker: int,
-        local: LocalCandidates | None = None,
-    ) -> Generation:
-        session = Session(
+        self._lineage = Lineage(
             controlling=controlling,
             credentials=credentials,
-            tie_breaker=tie_breaker,
-            random=self._random,
+            random=random,
             config=self._config,
+            policy=policy or PatientPolicy(),
+            queries=self._queries,
             counters=self._counters,
             events=self._events,
-            on_state=self._on_state,
-            local=local,
         )
-        return Generation(session, self._policy, self._queries.mapping_varies)
+        self._advice = Advice()
+        self._gathering = Gathering(self._lineage, self._advice)
+        self._slots = Slots(self.pacer, self._queries)
 
     @property
     def _session(self) -> Session:
-        return self._current.session
+        return self._lineage.session
+
+    @property
+    def _current(self) -> Generation:
+        return self._lineage.current
+
+    @property
+    def _generations(self) -> list[Generation]:
+        return self._lineage.all
 
     # -- what there is to see -----------------------------------------------------------------
 
@@ -120,9 +104,7 @@ class Agent:
     def state(self) -> IceState:
         """Of the generation that carries data; during an ICE restart that is the old one as long
         as it can."""
-        state = self._carrier.state
-        waiting = state is IceState.NEW and self._restarted_at is not None
-        return IceState.DISCONNECTED if waiting else state
+        return self._lineage.state
 
     @property
     def controlling(self) -> bool:
@@ -140,7 +122,7 @@ class Agent:
     @property
     def restarting(self) -> bool:
         """Whether an ICE restart of ours waits for the peer's new credentials."""
-        return self._restarted_at is not None and self._session.remote_credentials is None
+        return self._lineage.restarting
 
     @property
     def credentials(self) -> Credentials:
@@ -185,49 +167,16 @@ class Agent:
 
     def selected_pair(self, component: int = 1) -> CandidatePair | None:
         """The nominated pair (RFC 8445 section 8.1.1)."""
-        return self._carrier.selected.get(component)
+        return self._lineage.carrier.selected.get(component)
 
     def data_pair(self, component: int = 1) -> CandidatePair | None:
         """The pair data is sent on: the selected one, or the best valid one before nomination
         (RFC 8445 section 12.1). None without consent."""
-        return self._carrier.data_pair(component)
-
-    @property
-    def _carrier(self) -> Session:
-        """The session that data takes: during a restart the old one until the new one has selected
-        its pairs (RFC 8445 section 9), or can do what the old one can not."""
-        current, previous = self._current, self._previous
-        if previous is None or not previous.carries:
-            return current.session
-        if previous.session.state is IceState.DISCONNECTED and current.carries:
-            return current.session
-        return previous.session
+        return self._lineage.carrier.data_pair(component)
 
     def report(self) -> Report:
         """Everything known about the session, for people."""
-        session = self._session
-        local = facts.local_side(session, self._queries)
-        remote = facts.remote_side(session)
-        notes = []
-        if local.mapping_varies:
-            notes.append("this side's NAT gives a new port for every destination")
-        if remote.mapping_varies:
-            notes.append("the peer's NAT gives a new port for every destination")
-        servers = (*self._server_reports, *self._queries.unanswered())
-        return Report(
-            local_candidates=tuple(map(str, session.local.all)),
-            remote_candidates=tuple(map(str, session.remote.all)),
-            pairs=tuple(pair.report() for pair in session.check_list),
-            servers=servers,
-            notes=tuple(notes),
-            local=local,
-            remote=remote,
-            peer_heard=session.peer_heard,
-            peer_told_all=session.remote_ended,
-            same_nat=facts.same_nat(session),
-            udp_works=facts.udp_works(session, self._queries),
-            direct_only=session.config.direct_only,
-        )
+        return facts.report(self._session, self._queries, self._gathering.reports)
 
     # -- candidates ---------------------------------------------------------------------------
 
@@ -272,7 +221,7 @@ class Agent:
         """Ask the STUN server at ``address``, called ``server`` in reports, for the reflexive
         address of ``base``. Raises ValueError past 64 queries. A lite agent asks nobody (RFC 8445
         section 5.2)."""
-        if self._over or self._config.lite:
+        if self._lineage.over or self._config.lite:
             return
         self._queries.add(server, address, base, component)
         self._advance(now)
@@ -289,10 +238,10 @@ class Agent:
     ) -> None:
         """A request that was no Binding, a TURN Allocate sent from ``base``, has told that the
         server sees us at ``mapped`` (RFC 8445 section 5.1.1.2)."""
-        if self._over:
+        if self._lineage.over:
             return
         outcome = self._queries.add_answered(server, server_address, base, component, mapped, now)
-        self._query_ended(outcome, now)
+        self._gathering.query_ended(outcome, now)
         self._advance(now)
 
     def _add_local(
@@ -303,35 +252,25 @@ class Agent:
         *,
         component: int,
         local_preference: int,
-        base: Address | None = None,
         related: Address | None = None,
         server: str | None = None,
-        server_ip: str | None = None,
     ) -> Candidate | None:
-        session = self._session
-        candidate = session.local.add(
+        candidate = self._gathering.add(
             type_,
             address,
-            base=base or address,
+            now,
             component=component,
             local_preference=local_preference,
             related=related,
             server=server,
-            server_ip=server_ip,
         )
-        if candidate is None:
-            return None
-        session.events.append(LocalCandidateFound(candidate))
-        self._current.paths.prune(session.pair_local(candidate))
-        if type_ is CandidateType.HOST and session.concluded:
-            self._advice.news("there is a new interface", now)
         self._advance(now)
         return candidate
 
     def remove_local_candidate(self, address: Address, now: float) -> None:
         """The interface of the base at ``address`` is gone, and with it every candidate and pair of
         this base. Another pair takes over where there is one, else a restart is advised."""
-        if self._over:
+        if self._lineage.over:
             return
         self._queries.remove_base(address)
         for generation in self._generations:
@@ -350,31 +289,7 @@ class Agent:
         the peer, after ``close``, and unless both ufrag and pwd are new (RFC 8839 section
         4.4.1.1.1).
         """
-        session = self._session
-        if session.state is IceState.CLOSED:
-            raise ValueError("the session is closed")
-        if session.remote_credentials is None:
-            why = "an ICE restart is under way" if self.restarting else "nothing has begun yet"
-            raise ValueError(f"no ICE restart: {why}")
-        old = session.credentials
-        if credentials.ufrag == old.ufrag or credentials.pwd == old.pwd:
-            raise ValueError("an ICE restart changes both ufrag and pwd")
-        previous = self._previous
-        if previous is None or not previous.carries:
-            if previous is not None:
-                previous.fall_silent()
-            self._previous = previous = self._current
-            if not previous.carries:
-                previous.retire(now)
-        else:
-            self._current.fall_silent()
-        self._current = self._begin(
-            controlling=session.controlling,
-            credentials=credentials,
-            tie_breaker=session.tie_breaker,
-            local=session.local.carried_over(only_relays=fresh_sockets),
-        )
-        self._restarted_at = now
+        self._lineage.restart(credentials, now, fresh_sockets=fresh_sockets)
         self._advice.restarted(now)
         if fresh_sockets:
             self._counters["fresh_starts"] += 1
@@ -382,8 +297,6 @@ class Agent:
             self._queries.stopped = False
         else:
             self._queries.ask_again()
-        self._counters["restarts"] += 1
-        self._on_state("an ICE restart has begun", None)
         self._advance(now)
 
     def set_remote_parameters(
@@ -441,7 +354,7 @@ class Agent:
     def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> None:
         """A datagram came to the base ``local``. Whatever it holds, nothing is raised."""
         counters = self._counters
-        if self._over:
+        if self._lineage.over:
             counters["after_end"] += 1
             return
         if not resembles_stun(data):
@@ -466,27 +379,28 @@ class Agent:
             counters["indications"] += 1  # a keepalive, RFC 8445 section 11
         elif self._queries.owns(message.transaction_id):
             outcome = self._queries.receive(message.transaction_id, data, source, local, now)
-            self._query_ended(outcome, now)
+            self._gathering.query_ended(outcome, now)
         elif not any(g.receive(message, source, local, now) for g in self._addressed(message)):
             counters["responses_unmatched"] += 1
         self._advance(now)
 
     def _addressed(self, message: Message) -> list[Generation]:
         """The generation that a request is for, by its ufrag; all of them for a response."""
-        if message.message_class is not MessageClass.REQUEST or self._previous is None:
+        previous = self._lineage.previous
+        if message.message_class is not MessageClass.REQUEST or previous is None:
             return self._generations
         username = message.get(USERNAME) or ""
         ours = username.partition(":")[0]
-        old = ours == self._previous.session.credentials.ufrag
-        return [self._previous if old else self._current]
+        old = ours == previous.session.credentials.ufrag
+        return [previous if old else self._current]
 
     def accepts_data(self, source: Address, local: Address) -> bool:
         """Whether application data from ``source`` at our base ``local`` is the peer's: it has
         authenticated itself on that path, and the session is alive."""
-        if self._over:
+        if self._lineage.over:
             return False
         key = (local, source)
-        previous = self._previous
+        previous = self._lineage.previous
         return key in self._session.validated or (
             previous is not None and key in previous.session.validated
         )
@@ -494,7 +408,7 @@ class Agent:
     def data_sent(self, now: float) -> None:
         """Application data has left. Without this the silence of a path in use is noticed later.
         Whoever sends much tells it once for many."""
-        self._carrier.data_sent_at = now
+        self._lineage.carrier.data_sent_at = now
 
     def data_received(self, source: Address, local: Address, now: float) -> None:
         """Application data came that ``accepts_data``; ``receive_datagram`` tells it by itself.
@@ -508,20 +422,20 @@ class Agent:
     def data_from_stranger(self, source: Address, local: Address, now: float) -> None:
         """Data came that ``accepts_data`` refuses. If it can be the peer's after its NAT gave it a
         new port, the port is checked; ``receive_datagram`` tells it by itself."""
-        if not self._over and self._current.requests.follow(source, local, now):
+        if not self._lineage.over and self._current.requests.follow(source, local, now):
             self._advance(now)
 
     def receive_icmp_error(self, local: Address, destination: Address, now: float) -> None:
         """A hard ICMP error for a datagram we sent (RFC 8445 section 7.2.5.2.2)."""
         for failure in self._queries.receive_icmp_error(local, destination, now):
-            self._query_ended(failure, now)
+            self._gathering.query_ended(failure, now)
         self._current.checks.hard_error(local, destination)
         self._advance(now)
 
     def handle_timer(self, now: float) -> None:
         """The time told by ``get_timer`` has come."""
         for failure in self._queries.handle_timer(now):
-            self._query_ended(failure, now)
+            self._gathering.query_ended(failure, now)
         if self._expired(now):
             return
         for generation in self._generations:
@@ -542,183 +456,64 @@ class Agent:
 
     def get_timer(self) -> float | None:
         """When to call ``handle_timer``; None when nothing is pending."""
-        if self._over:
+        if self._lineage.over:
             return None
         times = [t for generation in self._generations for t in generation.timers()]
         if self._session.held_until is not None:
             times.append(self._session.held_until)
-        advice = self._advice.get_timer(restarts_already=self._restarts_already)
-        for timer in (self._queries.get_timer(), advice, self._restart_over_at):
-            if timer is not None:
-                times.append(timer)
-        if self._has_work():
-            times.append(self.pacer.next_at)
-        hole = self._current.early_hole.get_timer()
-        if hole is not None:
-            times.append(max(hole, self.pacer.next_at))
+        more = (
+            self._queries.get_timer(),
+            self._advice.get_timer(restarts_already=self._lineage.restarts_already),
+            self._lineage.get_timer(),
+            self._slots.get_timer(self._current),
+        )
+        times += [timer for timer in more if timer is not None]
         return min(times, default=None)
 
     def close(self, now: float) -> None:
         """Fall silent for good."""
-        for generation in self._generations:
-            generation.session.set_state(IceState.CLOSED, "closed by this side")
+        self._lineage.close()
         self._fall_silent()
 
     # -- inside -------------------------------------------------------------------------------
 
-    @property
-    def _generations(self) -> list[Generation]:
-        """The old one first."""
-        return [self._current] if self._previous is None else [self._previous, self._current]
-
-    @property
-    def _over(self) -> bool:
-        return self._shown in ENDED
-
-    def _on_state(self, reason: str, cause: FailureCause | None) -> None:
-        state = self.state
-        if state is not self._shown:
-            self._shown = state
-            self._events.append(StateChanged(state, reason, cause if state in ENDED else None))
-
-    @property
-    def _restart_over_at(self) -> float | None:
-        """When the peer's answer to a restart is not waited for any more."""
-        if self._restarted_at is None or not self.restarting:
-            return None
-        return self._restarted_at + self._config.restart_timeout
-
-    def _tend_generations(self, now: float) -> None:
-        session, previous = self._session, self._previous
-        over_at = self._restart_over_at
-        if over_at is not None and now >= over_at:
-            why = "the peer has not answered an ICE restart"
-            session.set_state(IceState.FAILED, why, FailureCause.PEER_SILENT)
-        if previous is None:
-            return
-        if previous.retirement_over(now) or (
-            previous.retired_at is None and previous.session.ended
-        ):
-            previous.fall_silent()
-            self._previous = None
-        elif previous.retired_at is None and session.state is IceState.COMPLETED:
-            previous.retire(now)
-        elif previous.carries and session.state is IceState.FAILED:
-            # Nothing is worse than before: what carries data still does.
-            self._counters["restarts_failed"] += 1
-            self._current.fall_silent()
-            self._current, self._previous = previous, None
-
     def _advance(self, now: float) -> None:
         """Everything that may follow from what just happened."""
-        self._current.conclusion.consider_failure(now)
-        self._tend_generations(now)
-        if self._over:
+        lineage = self._lineage
+        lineage.current.conclusion.consider_failure(now)
+        lineage.tend(now)
+        if lineage.over:
             self._fall_silent()
             return
-        current, session = self._current, self._session
+        current, session = lineage.current, lineage.session
         if session.held_until is not None and now >= session.held_until:
             session.held_until = None
         current.conclusion.consider_nomination(self.pacer.ta, now)
         if session.state is IceState.COMPLETED and not self._queries.stopped:
             self._queries.stop()  # RFC 8445 section 5.1.1.4: kept alive until ICE is done
-        current.knocking.follow_pairs(now)
-        while self._has_work() and self.pacer.take(now):
-            # RFC 8445 section 6.1.4.2: triggered checks first. Queries to servers and ordinary
-            # checks take turns, so that neither waits for all of the other. Knocking comes
-            # last, but for checks from relays.
-            query = self._queries.has_work() and self._query_is_next
-            if self._knocks_first():
-                current.knocking.knock(self.pacer.ta, now)
-                self._knock_is_next = False
-            elif current.checks.may_send() and current.checks.perform_next(
-                self.pacer.ta, now, triggered_only=query
-            ):
-                self._query_is_next = self._knock_is_next = True
-            elif self._queries.has_work():
-                self._queries.start_next(now, self.pacer.ta)
-                self._query_is_next = False
-            elif current.knocking.has_work():
-                current.knocking.knock(self.pacer.ta, now)
-            current.knocking.follow_pairs(now)
-        self._open_early_holes(now)
-        for generation in self._generations:
+        self._slots.use(current, now)
+        for generation in lineage.all:
             generation.follow_pairs(now)
         self._advise(now)
 
-    def _open_early_holes(self, now: float) -> None:
-        hole = self._current.early_hole
-        while (pair := hole.next_pair(now)) is not None and self.pacer.take(now):
-            hole.indicate(pair, now)
-
     def _advise(self, now: float) -> None:
-        self._advice.follow(self._carrier, now)
+        lineage, advice = self._lineage, self._advice
+        advice.follow(lineage.carrier, now)
         varies = self._queries.mapping_varies() or self._session.remote.mapping_varies()
-        self._advice.spoiled(self._session, now, hopeless=varies)
-        advice = self._advice.take(now, restarts_already=self._restarts_already)
-        if advice is not None:
-            self._events.append(advice)
-
-    @property
-    def _restarts_already(self) -> bool:
-        return self.restarting or self._session.state is IceState.CHECKING
-
-    def _knocks_first(self) -> bool:
-        """Checks from relays leave every second slot to knocking: they are the last resort."""
-        return (
-            self._knock_is_next
-            and self._current.knocking.has_work()
-            and not self._queries.has_work()
-            and self._current.checks.last_resort_is_next()
-        )
-
-    def _has_work(self) -> bool:
-        current = self._current
-        return self._queries.has_work() or current.checks.may_send() or current.knocking.has_work()
+        advice.spoiled(self._session, now, hopeless=varies)
+        given = advice.take(now, restarts_already=lineage.restarts_already)
+        if given is not None:
+            self._events.append(given)
 
     def _expired(self, now: float) -> bool:
         """Whether consent is over; nothing may leave or count after that."""
         for generation in self._generations:
             generation.expire(now)
-        self._tend_generations(now)
-        if self._over:
+        self._lineage.tend(now)
+        if self._lineage.over:
             self._fall_silent()
-        return self._over
+        return self._lineage.over
 
     def _fall_silent(self) -> None:
-        for generation in self._generations:
-            generation.fall_silent()
+        self._lineage.fall_silent()
         self._queries.stop()
-
-    def _query_ended(self, outcome: QueryAnswered | QueryFailed | None, now: float) -> None:
-        if outcome is None:
-            return
-        query = outcome.query
-        if isinstance(outcome, QueryFailed):
-            silent = outcome.reason == FailureReason.TIMEOUT
-            self._report_query(query, "silent" if silent else "unreachable", outcome.reason)
-            return
-        local = self._session.local
-        if outcome.before is not None and outcome.before != outcome.mapped:
-            local.forget_reflexive(outcome.before, query.base)
-        base = local.at_base(query.base)
-        self._add_local(
-            CandidateType.SRFLX,
-            outcome.mapped,
-            now,
-            component=query.component,
-            local_preference=local.preference_of(base) if base else 0,
-            base=query.base,
-            related=query.base,
-            server=query.server,
-            server_ip=query.address[0],
-        )
-        self._report_query(query, "ok", "")
-
-    def _report_query(self, query: ServerQuery, outcome: str, detail: str) -> None:
-        if query.reported:
-            return
-        query.reported, query.ended = True, outcome
-        report = query.report(detail)
-        self._server_reports.append(report)
-        self._session.events.append(ServerQueryEnded(query.base, report))

@@ -10,7 +10,7 @@ from ice_punch.ice.candidate import Candidate, CandidateType
 from ice_punch.ice.pair import CandidatePair
 from ice_punch.ice.server_queries import ServerQueries
 from ice_punch.ice.session import Session
-from ice_punch.report import SideReport
+from ice_punch.report import Report, ServerReport, SideReport
 
 _PRIVATE = tuple(
     map(
@@ -36,6 +36,30 @@ def is_public(ip: str) -> bool:
     """Whether the other side could reach this address across the internet."""
     address = ipaddress.ip_address(ip)
     return not any(address in network for network in _PRIVATE)
+
+
+def report(session: Session, queries: ServerQueries, ended: Iterable[ServerReport]) -> Report:
+    """Everything known about a session, for people. ``ended`` are the queries that ended."""
+    local, remote = local_side(session, queries), remote_side(session)
+    notes = []
+    if local.mapping_varies:
+        notes.append("this side's NAT gives a new port for every destination")
+    if remote.mapping_varies:
+        notes.append("the peer's NAT gives a new port for every destination")
+    return Report(
+        local_candidates=tuple(map(str, session.local.all)),
+        remote_candidates=tuple(map(str, session.remote.all)),
+        pairs=tuple(pair.report() for pair in session.check_list),
+        servers=(*ended, *queries.unanswered()),
+        notes=tuple(notes),
+        local=local,
+        remote=remote,
+        peer_heard=session.peer_heard,
+        peer_told_all=session.remote_ended,
+        same_nat=same_nat(session),
+        udp_works=udp_works(session, queries),
+        direct_only=session.config.direct_only,
+    )
 
 
 def local_side(session: Session, queries: ServerQueries) -> SideReport:

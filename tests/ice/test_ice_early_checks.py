@@ -152,6 +152,6 @@ def test_pairs_may_be_known_before_the_password_is() -> None:
     bench = early(remotes=[REMOTE])
     assert bench.pair().state is PairState.WAITING
     bench.run(1.0)
-    assert bench.sent == []
+    assert bench.requests == []
     bench.meet()
     assert len(bench.requests) == 1
