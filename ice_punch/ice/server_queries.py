@@ -118,7 +118,15 @@ class ServerQueries:
         """A request of another kind from ``base`` has told what a Binding request would, a TURN
         Allocate (RFC 8445 section 5.1.1.2). Kept alive like the others. None if it is of no use,
         or one too many."""
-        if len(self.all) >= MAX_QUERIES or not is_mapping_of(base, mapped):
+        if not is_mapping_of(base, mapped):
+            return None
+        asked = next((q for q in self.all if (q.address, q.base) == (address, base)), None)
+        if asked is not None:
+            if asked.mapped is not None:
+                return None
+            asked.mapped, asked.answered = mapped, True
+            return QueryAnswered(asked, mapped, asked.stale)
+        if len(self.all) >= MAX_QUERIES:
             return None
         query = ServerQuery(server, address, base, component, mapped=mapped, answered=True)
         self.all.append(query)

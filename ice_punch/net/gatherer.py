@@ -31,6 +31,10 @@ from ice_punch.net.servers import ServerAddresses
 from ice_punch.net.udp import DatagramHandler, SegmentsHandler
 from ice_punch.report import Report, ServerReport
 
+TOLD_WITHIN = 0.5
+"""Seconds in which an Allocate request has to tell the address of its base; after that a Binding
+request asks too, which is half as long on its way, and needs no relay."""
+
 if TYPE_CHECKING:
     from ice_punch.net.hidden import HiddenAddresses
     from ice_punch.turn import Family
@@ -354,16 +358,27 @@ class Gatherer:
         self._query(server, addresses, [socket for socket in sockets if socket is not told])
         if not relays:
             return
-        relay = await self._relays.add(
-            server,
-            towards,
-            lambda at: self._host_towards(at, local_ip),
-            local_ip=local_ip,
-            port_range=self._options.port_range,
-            family=self._relay_family(),
-            tells_mapped=not self._options.relay_only,
-            timeout=self._options.timeout,
+        opening = asyncio.ensure_future(
+            self._relays.add(
+                server,
+                towards,
+                lambda at: self._host_towards(at, local_ip),
+                local_ip=local_ip,
+                port_range=self._options.port_range,
+                family=self._relay_family(),
+                tells_mapped=not self._options.relay_only,
+                timeout=self._options.timeout,
+            )
         )
+        try:
+            if told is not None:
+                await asyncio.wait([opening], timeout=TOLD_WITHIN)
+                if not opening.done():
+                    self._query(server, addresses, [told])
+                    told = None
+            relay = await opening
+        finally:
+            opening.cancel()
         if relay is not None and server.transport == "tcp":
             self.note_tcp(server.host)
         if told is not None and not (relay is not None and relay.tells(told.local)):

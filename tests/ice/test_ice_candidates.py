@@ -365,6 +365,25 @@ def test_what_an_allocate_answer_told_is_kept_alive_by_binding_requests() -> Non
     assert (report.outcome, report.purpose) == ("ok", "address")
 
 
+def test_an_allocate_answer_ends_the_wait_for_the_same_servers_binding_answer() -> None:
+    bench = Bench(meet=False)
+    bench.agent.query_server("turn:t", SERVER, LOCAL, bench.now)
+    bench.run(0.02)
+    assert bench.agent.queries_busy
+    for _ in range(2):
+        bench.agent.add_server_reflexive_candidate(
+            ("198.51.100.9", 7000), LOCAL, bench.now, server="turn:t", server_address=SERVER
+        )
+    assert not bench.agent.queries_busy
+    assert [c.address for c in of_type(bench, CandidateType.SRFLX)] == [("198.51.100.9", 7000)]
+    server_answers(bench, bench.requests[0], ("198.51.100.9", 7000))
+    assert len(of_type(bench, CandidateType.SRFLX)) == 1
+    assert [s.outcome for s in bench.agent.report().servers] == ["ok"]
+    bench.take()
+    bench.run(15.2)
+    assert len(bench.requests) == 1, "and is kept alive once"
+
+
 def test_an_allocate_answer_that_makes_no_sense_makes_no_candidate() -> None:
     bench = Bench(meet=False)
     for nonsense in (

@@ -194,6 +194,31 @@ def test_a_silent_turn_server_holds_back_neither_candidates_nor_the_end() -> Non
     asyncio.run(main())
 
 
+def test_a_server_that_is_slow_to_relay_is_asked_for_the_address_meanwhile() -> None:
+    class Slow(TurnThroughNat):
+        def answer(self, data: bytes, outside: Address) -> None:
+            delay = 0.8 if parse_message(data).method == Method.ALLOCATE else 0.0
+            asyncio.get_running_loop().call_later(delay, super().answer, data, outside)
+
+    async def main() -> None:
+        async with Slow() as nat:
+            began = time.monotonic()
+            at: dict[str, float] = {}
+
+            async with IceConnection(options=IPV4, ice_servers=[nat.ice_server]) as connection:
+                async for candidate in connection.gather():
+                    at[candidate.type] = time.monotonic() - began
+                assert outcomes(connection) == {
+                    (nat.ice_server.uri, "address", "ok"),
+                    (nat.ice_server.uri, "relay", "ok"),
+                }
+                addresses = [s for s in connection.report().servers if s.purpose == "address"]
+                assert len(addresses) == 1, "told twice, reported once"
+            assert at["srflx"] < 0.7 < 1.5 < at["relay"]
+
+    asyncio.run(main())
+
+
 def test_relay_only_tells_no_reflexive_address_and_opens_no_host_socket() -> None:
     async def main() -> None:
         async with TurnThroughNat() as nat:
@@ -333,6 +358,7 @@ def test_our_own_server_gives_both_families_in_one_allocation(relay_ips: tuple[s
             0,
             users={USER: PASSWORD},
             relay_ips=relay_ips,
+            tcp_ports=(),
             peer_filter=allow_every_peer,
         )
         try:
