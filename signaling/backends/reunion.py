@@ -82,6 +82,7 @@ class Reunion:
             "seen": member.seen,
             "frames": [[seq, *frame] for seq, frame in member.frames],
             "token": token,
+            "tk": member.takeovers,
         }
 
         def done(reply: Reply, now: float) -> None:
@@ -93,16 +94,20 @@ class Reunion:
                     member.generation = reply[1]
                     self._caught_up(member)
                 else:
-                    self._orphans += [
-                        Outgoing(frame, member.id, now)
-                        for seq, frame in member.frames
-                        if seq > member.base and frame.n and frame.src != member.id
-                    ]
+                    self.leave_behind(member, now)
                     self._part(member, "gap")
             answered(now)
 
         member.syncing += 1
         self._ask("sync", member.room.name, arguments, done=done)
+
+    def leave_behind(self, member: SharedMember, now: float) -> None:
+        """A session is elsewhere: keep the signals that it was given only here."""
+        self._orphans += [
+            Outgoing(frame, member.id, now)
+            for seq, frame in member.frames
+            if seq > member.base and frame.n and frame.src != member.id
+        ]
 
     def catch_up(self, now: float, relay_again: RelayAgain, *, forgotten: bool) -> None:
         """Tell what ended, and pass on what waited; what the bus may have forgotten, once more."""

@@ -326,7 +326,12 @@ end
 function ops.sync()
   local dead = field('dead') or {}
   local m = member(a.id)
-  if dead[a.id] or (m and m.n ~= a.node) then return {'gone'} end
+  if dead[a.id] or (m and m.n ~= a.node and m.tk >= a.tk) then return {'gone'} end
+  if m and m.n ~= a.node then
+    -- A process that had not heard where the session went brought it back first.
+    publish(m.n, {'t', a.id, a.tk})
+    m.n, m.tk, m.st = a.node, a.tk, ''
+  end
   redis.call('HSETNX', key, 'seats', a.seats)
   local order = tonumber(redis.call('HGET', key, 'order') or 0)
   redis.call('HSET', key, 'order', math.max(order, a.last_order))
@@ -354,7 +359,7 @@ function ops.sync()
     redis.call('HSET', key, 'sid:' .. a.sid, a.id)
     m = {
       o = a.order, s = a.sid, k = a.key, me = a.meta, g = a.grant, n = a.node, h = 0, rx = a.rx,
-      seen = a.seen, gen = 0, tk = 0, a = a.away,
+      seen = a.seen, gen = 0, tk = a.tk, a = a.away,
     }
     if a.away ~= 0 then m.a = now - a.away end
     was = m.a

@@ -57,7 +57,10 @@ class SharedRooms(SharedRelay):
             if kind == "t":
                 if rest[0] > member.takeovers:  # else it has come back since
                     self._replace_connection(member)
+                    self._reunion.leave_behind(member, now)
                     self._hall.drop(member, "elsewhere")
+                    if self.bus is Bus.UP and self._held is None:
+                        self._reunion.catch_up(now, self._relay_again, forgotten=False)
             else:
                 self._part(member, str(rest[0]))
         return self._take_effects()
