@@ -138,6 +138,19 @@ def is_usable_address(ip: str, *, loopback: bool = False, link_local: bool = Fal
     return True
 
 
+NAT64_PREFIX = ipaddress.IPv6Network("64:ff9b::/96")
+"""RFC 6052 section 2.1."""
+
+
+def untranslated(address: Address) -> Address:
+    """An address as its owner knows it: IPv4 where NAT64 has put it behind its well-known prefix.
+    Prefixes that a network chose for itself are not known here."""
+    ip = ipaddress.ip_address(address[0])
+    if ip not in NAT64_PREFIX:
+        return address
+    return (str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)), address[1])
+
+
 def is_mapping_of(base: Address, mapped: Address) -> bool:
     """Whether a peer could be told this address; a server may answer anything.
 

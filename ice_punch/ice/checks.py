@@ -12,6 +12,7 @@ from ice_punch.ice.candidate import (
     CandidateType,
     is_mapping_of,
     peer_reflexive_priority,
+    untranslated,
 )
 from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.events import LocalCandidateFound
@@ -249,6 +250,8 @@ class Checks:
     def mapped_candidate(self, pair: CandidatePair, mapped: Address) -> Candidate:
         """Section 7.2.5.3.1: an unknown mapped address is a peer-reflexive candidate of ours."""
         session = self._session
+        if ":" not in pair.base[0]:
+            mapped = untranslated(mapped)  # the peer is behind NAT64
         known = session.local.at_address(mapped)
         if known is not None:
             return known

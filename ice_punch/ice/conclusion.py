@@ -72,6 +72,10 @@ class Conclusion:
                 self._ask_policy_at = ask_at if earlier is None else min(ask_at, earlier)
         self.paths.reconsider(now)
 
+    def stop_asking(self) -> None:
+        """Another generation nominates from now on."""
+        self._ask_policy_at = None
+
     def nominated(self, pair: CandidatePair) -> None:
         """The nominated flag is set. A controlled agent that is told several pairs takes the one
         of highest rank."""

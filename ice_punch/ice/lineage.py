@@ -139,6 +139,7 @@ class Lineage:
             if self.previous is not None:
                 self.previous.fall_silent()
             self.previous = self.current
+            self.previous.conclusion.stop_asking()
             if not self.previous.carries:
                 self.previous.retire(now)
         self.current = self._begin(
@@ -165,8 +166,11 @@ class Lineage:
         ):
             previous.fall_silent()
             self.previous = None
-        elif previous.retired_at is None and session.state is IceState.COMPLETED:
+        elif previous.retired_at is None and (
+            session.state is IceState.COMPLETED or not previous.carries
+        ):
             previous.retire(now)
+            self._on_state("the ICE restart is done", None)
         elif previous.carries and session.state is IceState.FAILED:
             # Nothing is worse than before: what carries data still does.
             self._counters["restarts_failed"] += 1

@@ -58,7 +58,8 @@ def to_keep(session: Session, selected: CandidatePair) -> set[CandidatePair]:
         return kept
     if selected.relayed:
         return kept.union(p for p in others if not p.relayed and p.state in _UNTESTED)
-    for kind in _kinds(others, selected):
+    worth_a_check = [p for p in others if p.relayed or p.base != selected.base]
+    for kind in _kinds(worth_a_check, selected):
         if not any(pair.valid for pair in kind):
             kept.update([pair for pair in kind if pair.state in _UNTESTED][:1])
     return kept
@@ -169,7 +170,8 @@ class Paths:
         session = self._session
         for pair in formed:
             selected = session.selected.get(pair.component)
-            if selected is not None and pair not in to_keep(session, selected):
+            known = session.check_list.find(*pair.key) is pair  # or others took its place
+            if known and selected is not None and pair not in to_keep(session, selected):
                 session.check_list.remove(pair)
 
     # -- renomination -------------------------------------------------------------------------

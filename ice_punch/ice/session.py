@@ -195,7 +195,11 @@ class Session:
         self.last_sign_at = now
 
     def recovered(self, why: str) -> None:
-        """Datagrams get through again, on the selected pairs or beside them."""
+        """Datagrams get through again, on the selected pairs or beside them: of all components, or
+        nothing has changed."""
+        ways = [self.best_pair(component) for component in self.config.components]
+        if any(way is None or way.silent_since is not None for way in ways):
+            return
         complete = all(c in self.selected for c in self.config.components)
         if complete and not self.detours:
             if self.state in LIVE:

@@ -15,7 +15,7 @@ from ice_punch.lab.behaviour import (
     NatKind,
     PortAllocation,
 )
-from ice_punch.lab.links import PRESETS
+from ice_punch.lab.links import PERFECT, PRESETS
 from ice_punch.lab.scenario import (
     Event,
     Habit,
@@ -232,12 +232,12 @@ _MOODS = (
     ),
     Scenario(
         "claiming-late",
-        "the same, and a's early check makes b's router take the port for its own",
+        "the same, and a's early check spoils b's port: fresh sockets get through",
         peer(NatBehaviour(early_inbound=EarlyInbound.CLAIM)),
         peer(NatBehaviour(early_inbound=EarlyInbound.CLAIM)),
         skew=0.15,
         relays=Relays.UDP,
-        expects=RELAYED,
+        expects=DIRECT,
     ),
 )
 
@@ -252,11 +252,41 @@ _HAPPENINGS = (
     ),
     Scenario(
         "nat-rebinds",
-        "a's NAT moves every mapping to a new port in mid-session",
+        "a's NAT moves every mapping to a new port in mid-session: a restart finds it",
         happenings=(Happening(5.0, Event.NAT_REBINDS),),
         datagrams_per_second=20,
-        seconds=45,
-        expects=FAILED,
+        seconds=15,
+        expects=DIRECT,
+    ),
+    Scenario(
+        "nat-rebinds-open",
+        "the same, and b's NAT lets anyone in: b follows",
+        b=peer(_OPEN),
+        happenings=(Happening(5.0, Event.NAT_REBINDS),),
+        datagrams_per_second=20,
+        seconds=15,
+        expects=DIRECT,
+    ),
+    Scenario(
+        "link-dies",
+        "a's link dies in mid-session, and its second one takes over",
+        peer(_PORT, second_link=PERFECT),
+        happenings=(Happening(5.0, Event.LINK_DOWN),),
+        datagrams_per_second=20,
+        seconds=15,
+        expects=DIRECT,
+    ),
+    Scenario(
+        "interface-lost",
+        "a's first interface goes and comes back, as a laptop leaves its desk",
+        peer(_PORT, second_link=PERFECT),
+        happenings=(
+            Happening(5.0, Event.INTERFACE_LOST),
+            Happening(10.0, Event.INTERFACE_FOUND),
+        ),
+        datagrams_per_second=20,
+        seconds=15,
+        expects=DIRECT,
     ),
     Scenario(
         "outage",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ice_punch.datagram import format_address
 from ice_punch.ice import CandidatePair
+from ice_punch.ice.candidate import untranslated
 from ice_punch.lab.scenario import Scenario, Verdict
 
 
@@ -77,7 +78,9 @@ def ends_of(pair: CandidatePair | None) -> tuple[str, str]:
     if pair is None:
         return "", ""
     local = pair.mapped or pair.local
-    return format_address(local.address), format_address(pair.remote.address)
+    ends = (untranslated(candidate.address) for candidate in (local, pair.remote))
+    here, there = map(format_address, ends)
+    return here, there
 
 
 def name_of(pair: CandidatePair | None) -> str:

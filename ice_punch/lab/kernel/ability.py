@@ -88,6 +88,8 @@ def _why_not_happenings(scenario: Scenario) -> str | None:
     for happening in scenario.happenings:
         setup = scenario.setup(happening.side)
         nats = setup.nats or scenario.shared_nats
+        if happening.event in (Event.INTERFACE_LOST, Event.INTERFACE_FOUND):
+            return "the kernel backend takes no interface away"
         if happening.event is Event.NAT_REBINDS and any(
             nat.early_inbound is EarlyInbound.CLAIM or nat.allocation in _FROM_A_TABLE
             for nat in nats
