@@ -37,7 +37,7 @@ def may_observe(peer: str, authorization: str | None, forwarded: bool, token: by
 
 
 class ObservationServer:
-    """A port of its own on the loopback interface for those three pages, and no other."""
+    """A port of its own for those three pages, and no other."""
 
     def __init__(
         self, metrics: ServerMetrics, ready: Callable[[], bool], token: bytes | None
@@ -47,11 +47,9 @@ class ObservationServer:
         self._token = token
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def listen(self, port: int) -> int:
+    async def listen(self, host: str, port: int) -> int:
         """The port. Raises ``OSError``."""
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", port, limit=_REQUEST_MAX
-        )
+        self._server = await asyncio.start_server(self._serve, host, port, limit=_REQUEST_MAX)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -68,7 +66,7 @@ class ObservationServer:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._answer(head))
+                writer.write(self._answer(head, writer.get_extra_info("peername")[0]))
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
@@ -78,7 +76,7 @@ class ObservationServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _answer(self, head: bytes) -> bytes:
+    def _answer(self, head: bytes, peer: str) -> bytes:
         request, *lines = head.decode("latin-1").split("\r\n")
         method, _, rest = request.partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
@@ -96,7 +94,7 @@ class ObservationServer:
             name.strip().lower(): value.strip()
             for name, _, value in (line.partition(":") for line in lines)
         }
-        if not may_observe("127.0.0.1", headers.get("authorization"), False, self._token):
+        if not may_observe(peer, headers.get("authorization"), False, self._token):
             return _http(HTTPStatus.UNAUTHORIZED, b"a bearer token is needed\n")
         return _http(HTTPStatus.OK, self._metrics.render(), CONTENT_TYPE)
 

@@ -146,10 +146,11 @@ async def signaling(
             observation = ObservationServer(metrics, lambda: server.ready, token)
             wanted = arguments.metrics_port and arguments.metrics_port + worker
             try:
-                metrics_port = await observation.listen(wanted)
+                metrics_port = await observation.listen(arguments.metrics_host, wanted)
             except OSError as error:
                 why = getattr(error, "strerror", None) or str(error)
-                raise CannotServe(f"can not listen on 127.0.0.1 port {wanted}: {why}") from None
+                where = f"{arguments.metrics_host} port {wanted}"
+                raise CannotServe(f"can not listen on {where}: {why}") from None
             stack.push_async_callback(observation.close)
         try:
             yield Serving(server.port, metrics_port)
@@ -268,7 +269,8 @@ def _announce(
     scheme = "http" if arguments.tls_cert is None else "https"
     urls = [f"{scheme}://{bracketed(name)}:{port}" for name in hosts]
     reachable = [format_address((name, number)) for name in hosts for number in stun_ports]
-    metrics = [f"http://127.0.0.1:{number}/metrics" for number in metrics_ports]
+    observed = bracketed(arguments.metrics_host)
+    metrics = [f"http://{observed}:{number}/metrics" for number in metrics_ports]
     output.event("serving", url=urls[0], urls=urls, stun=reachable, metrics=metrics)
     if not arguments.json:
         _show(urls, reachable if stun else [], metrics)

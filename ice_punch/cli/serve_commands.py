@@ -195,11 +195,19 @@ def serve(
             metavar="N",
             min=0,
             max=65535,
-            help="Serve /metrics, /healthz and /readyz here on the loopback interface as well; "
-            "worker I on port N + I.",
+            help="Serve /metrics, /healthz and /readyz here as well; worker I on port N + I.",
             rich_help_panel=_OPERATION,
         ),
     ] = None,
+    metrics_host: Annotated[
+        str,
+        typer.Option(
+            "--metrics-host",
+            metavar="ADDRESS",
+            help="The address of --metrics-port; one on the network needs a token.",
+            rich_help_panel=_OPERATION,
+        ),
+    ] = "127.0.0.1",
     metrics_token_file: Annotated[
         str | None,
         typer.Option(
@@ -255,6 +263,7 @@ def serve(
         redis=redis,
         workers=workers,
         metrics_port=metrics_port,
+        metrics_host=metrics_host,
         metrics_token_file=metrics_token_file,
         drain=drain,
         json=json,

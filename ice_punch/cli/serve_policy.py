@@ -47,6 +47,7 @@ class ServeArguments:
     redis: str | None
     workers: int
     metrics_port: int | None
+    metrics_host: str
     metrics_token_file: str | None
     drain: float
     json: bool
@@ -124,6 +125,10 @@ def ice_source(
 def metrics_token(arguments: ServeArguments) -> bytes | None:
     """Raises InvalidConfiguration."""
     if arguments.metrics_token_file is None:
+        if not _is_loopback(arguments.metrics_host):
+            raise InvalidConfiguration(
+                "--metrics-host on the network needs --metrics-token-file FILE"
+            )
         return None
     token = read_secret(arguments.metrics_token_file, "--metrics-token-file")
     if len(token) < 16:

@@ -89,6 +89,13 @@ class SharedEntrance(Rooms):
 
     def _claim(self, source: _Connection, hello: Hello, resume: Resume) -> None:
         """Ask for a session, wherever its last connection was."""
+        known = self._hall.members.get(resume.sid)
+        if known is not None:
+            known.throttle.take(0, self._now)
+            if known.throttle.abused:
+                wait = known.throttle.debt
+                self._refuse_for_now(source, ErrorCode.BUSY, "too many resumes", wait)
+                return
         # Whatever comes before the reply is too early, as before a welcome.
         source.entering = _Entering(hello, Grant(), "")
         room = hello.room

@@ -128,6 +128,7 @@ def test_wrong_use_of_token(
         (("--ice-hook", "http://provider.example.org/"), "https"),
         (("--ice-hook-headers", "KEY"), "--ice-hook"),
         (("--metrics-token-file", "SHORT"), "16 bytes"),
+        (("--metrics-port", "0", "--metrics-host", "0.0.0.0"), "--metrics-token-file"),
         (("--workers", "2"), "--redis"),
         (("--redis", "nonsense"), "redis://"),
     ],
