@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from cli_support import only_line
+from websockets.asyncio.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from ice_punch.cli import app
 from signaling.client import SignalingClient
@@ -158,6 +160,35 @@ def test_open_rooms_need_no_capability_on_this_machine() -> None:
     with Command(*SERVE) as server:
         url = server.event("serving")["url"]
         assert enter(url, "", "lobby") == "bad_room 4507"
+
+
+def test_pages_of_others_are_refused_where_they_can_read_why() -> None:
+    async def knock(url: str, origin: str | None) -> str:
+        async with connect(
+            url.replace("http", "ws") + "/v1/ws",
+            subprotocols=[Subprotocol("icepunch.v1")],
+            compression=None,
+            proxy=None,
+            origin=None if origin is None else Origin(origin),
+        ) as connection:
+            await connection.send(json.dumps({"type": "hello", "v": 1, "room": "A" * 22}))
+            answer = json.loads(await connection.recv())
+            if answer["type"] == "welcome":
+                return "in"
+            await connection.wait_closed()
+            return f"{answer['code']} {connection.close_code}"
+
+    for mode in ("capability", "open"):
+        with Command(*SERVE, "--auth", mode, "--origin", "https://app.example.org") as server:
+            url = server.event("serving")["url"]
+            for origin, expected in (
+                (None, "in"),
+                (url, "in"),
+                ("https://app.example.org", "in"),
+                ("https://app.example.org.evil.example", "forbidden_origin 4501"),
+                ("null", "forbidden_origin 4501"),
+            ):
+                assert asyncio.run(knock(url, origin)) == expected, (mode, origin)
 
 
 def test_without_a_bus_it_says_so(capfd: pytest.CaptureFixture[str]) -> None:
