@@ -300,6 +300,13 @@ class IceConnection:
                 raise InvalidDescription("the description is one of another session")
             self._restart(fresh_sockets=False)
         again = self._agent.remote_credentials is None
+        if (
+            not again
+            and self._remote is not None
+            and _ice_options(remote) != _ice_options(self._remote)
+        ):
+            # RFC 8839 section 4.4.2.1
+            raise InvalidDescription("ICE options, pacing and lite change only with an ICE restart")
         try:
             self._agent.set_remote_parameters(
                 credentials,
@@ -797,6 +804,10 @@ def _make_agent(
         config=config,
         common=common_pacer(),
     )
+
+
+def _ice_options(description: Description) -> tuple[object, ...]:
+    return (frozenset(description.options), description.pacing, description.lite)
 
 
 async def _events_of(

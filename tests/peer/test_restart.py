@@ -15,6 +15,7 @@ from ice_punch.channel import Channel
 from ice_punch.connection import IceConnection
 from ice_punch.ice import IceState, SelectedPairChanged
 from ice_punch.peer import PeerOptions
+from ice_punch.sdp import Description
 from support.loopback import GATHERING, OPTIONS, connected_pair, signaling
 
 PLAIN = replace(OPTIONS, encrypt=False)
@@ -183,3 +184,52 @@ def test_rfc8839_4_4_1_1_1_half_a_restart_is_none(changes: str) -> None:
             assert await b.recv() == b"still here"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pacing": 40}, {"lite": True}, {"options": ("ice2",)}],
+    ids=["pacing", "lite", "options"],
+)
+def test_rfc8839_4_4_2_1_options_change_only_with_a_restart(change: dict[str, object]) -> None:
+    async def run() -> None:
+        async with connected_pair() as (a, b):
+            remote = a.remote_description
+            assert remote is not None
+            a.set_remote_description(remote)  # the same once more is nothing
+            with pytest.raises(InvalidDescription, match="only with an ICE restart"):
+                a.set_remote_description(replace(remote, **change))  # type: ignore[arg-type]
+            await a.send(b"still here")
+            assert await b.recv() == b"still here"
+
+    asyncio.run(run())
+
+
+def test_rfc8842_5_5_a_restart_keeps_fingerprints_tls_id_and_roles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    described: dict[bool, list[Description]] = {True: [], False: []}
+    describe = IceConnection.describe
+
+    def noting(connection: IceConnection, **keywords: object) -> Description:
+        description = describe(connection, **keywords)  # type: ignore[arg-type]
+        if description.fingerprints:
+            described[connection._agent.controlling].append(description)
+        return description
+
+    monkeypatch.setattr(IceConnection, "describe", noting)
+
+    async def run() -> None:
+        async with channels(OPTIONS) as pair:
+            await pair[0].restart()
+            await until_restarted(*pair)
+
+    asyncio.run(run())
+    for first, again in described.values():
+        assert (again.fingerprints, again.tls_id, again.setup) == (
+            first.fingerprints,
+            first.tls_id,
+            first.setup,
+        )
+        assert again.ufrag != first.ufrag
+        assert again.pwd != first.pwd
