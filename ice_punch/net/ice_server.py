@@ -35,6 +35,8 @@ class IceServer:
     """``udp`` or ``tcp``, between us and the server."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    leaves_port_to_dns: bool = field(default=False, repr=False, compare=False)
+    """Whether it was named by a host name alone: SRV records may tell other ports and hosts."""
 
     def __post_init__(self) -> None:
         """Raises InvalidConfiguration for what no server can be."""
@@ -92,6 +94,7 @@ class IceServer:
             transport,
             username if relays else None,
             password if relays else None,
+            port is None and not _is_ip(host),
         )
 
     @property
@@ -147,7 +150,13 @@ def parse_server_argument(text: str) -> IceServer:
     if text.count(":") > 1 and not text.startswith("["):
         text = f"[{text}]"
     host, port = _split_host_port(text, "")
-    return IceServer("stun", host, DEFAULT_PORT["stun"] if port is None else port, "udp")
+    return IceServer(
+        "stun",
+        host,
+        DEFAULT_PORT["stun"] if port is None else port,
+        "udp",
+        leaves_port_to_dns=port is None and not _is_ip(host),
+    )
 
 
 def _is_ip(host: str) -> bool:

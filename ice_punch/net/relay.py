@@ -18,9 +18,9 @@ from ice_punch.errors import (
     ServerUnreachable,
 )
 from ice_punch.net import turn_path
-from ice_punch.net.dns import resolve
 from ice_punch.net.host_socket import HostSocket
 from ice_punch.net.ice_server import IceServer
+from ice_punch.net.srv import resolve_server
 from ice_punch.net.turn_session import Elsewhere, NoAllocation, TurnSession, TurnTarget
 from ice_punch.net.udp import DatagramHandler, ErrorHandler
 from ice_punch.turn import (
@@ -123,9 +123,8 @@ class Relay:
         tls = (ssl_context or _tls_context(cafile)) if server.is_tls else None
         try:
             async with asyncio.timeout(timeout):
-                addresses = addresses or await resolve(
-                    server.host,
-                    server.port,
+                addresses = addresses or await resolve_server(
+                    server,
                     ipv4=ipv4 and (local_ip is None or ":" not in local_ip),
                     ipv6=ipv6 and (local_ip is None or ":" in local_ip),
                     timeout=timeout,

@@ -14,6 +14,7 @@ from ice_punch.net import dns
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.interfaces import InterfaceAddress
 from ice_punch.net.nat64 import WELL_KNOWN_NAME, Nat64Prefix, prefixes
+from ice_punch.net.srv import resolve_server
 
 DISCOVERY_TIMEOUT = 2.0
 """Seconds. Where there is NAT64 its DNS64 is a hop away."""
@@ -68,23 +69,21 @@ class ServerAddresses:
         """The addresses of a server, of families that are allowed. Raises ServerUnreachable."""
         families = self._families
         if not self.may_translate:
-            return await dns.resolve(
-                server.host, server.port, ipv4=families.ipv4, ipv6=families.ipv6
-            )
+            return await resolve_server(server, ipv4=families.ipv4, ipv6=families.ipv6)
         # With DNS64 a name has an IPv6 address. An IPv4 address in its place has none.
-        found = [ip for ip, _ in await dns.resolve(server.host, server.port, ipv4=True, ipv6=True)]
-        reachable = [ip for ip in found if ":" in ip]
+        found = await resolve_server(server)
+        reachable = [address for address in found if ":" in address[0]]
         if not reachable:
-            made = [await self.translated(ip) for ip in found]
-            reachable = [ip for ip in made if ip is not None]
+            made = [(await self.translated(ip), port) for ip, port in found]
+            reachable = [(ip, port) for ip, port in made if ip is not None]
         if not reachable:
             if families.ipv4:
-                return [(ip, server.port) for ip in found]
+                return found
             raise ServerUnreachable(
                 f"{server.host} has no IPv6 address, and there is no NAT64",
                 outcome="unresolved",
             )
-        return [(ip, server.port) for ip in reachable]
+        return reachable
 
     def close(self) -> None:
         if self._discovery is not None:

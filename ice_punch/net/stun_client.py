@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ice_punch.datagram import Address
 from ice_punch.errors import IcePunchError, ServerUnreachable
 from ice_punch.nat import MappingVerdict, Observation, mapping_verdict
-from ice_punch.net.dns import resolve
 from ice_punch.net.ice_server import IceServer
+from ice_punch.net.srv import resolve_server
 from ice_punch.net.udp import UdpSocket
 from ice_punch.stun import (
     ERROR_CODE,
@@ -36,6 +36,10 @@ DEFAULT_STUN_SERVERS = (
 DEFAULT_TIMEOUT = 3.0
 REQUESTS = 3
 """Sent after 0, 0.5 and 1.5 s."""
+NEXT_AFTER = 0.7
+"""Seconds of silence after which the server's next address is asked too."""
+MOST_ADDRESSES = 4
+"""Of one server and one IP version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,31 +169,58 @@ class _Prober:
             return [ProbeResult(server, error="only servers reached over UDP can be asked")]
         deadline = self._loop.time() + self._timeout
         try:
-            addresses = await resolve(
-                server.host,
-                server.port,
+            addresses = await resolve_server(
+                server,
                 ipv4=4 in self._sockets,
                 ipv6=6 in self._sockets,
                 timeout=self._timeout,
             )
         except ServerUnreachable as error:
             return [ProbeResult(server, error=str(error))]
-        first = {6 if ":" in ip else 4: (ip, port) for ip, port in reversed(addresses)}
-        routed = {version: a for version, a in first.items() if _source_ip(a) is not None}
-        if not routed:
+        routed = [
+            [a for a in addresses if (":" in a[0]) == is_ipv6 and _source_ip(a) is not None]
+            for is_ipv6 in (False, True)
+        ]
+        if not any(routed):
             return [ProbeResult(server, addresses[0], error="there is no route to it")]
 
-        async def one(version: int, address: Address) -> None:
-            results.put_nowait(
-                await self._transact(server, address, self._sockets[version], deadline)
-            )
+        async def one(of_version: list[Address]) -> None:
+            results.put_nowait(await self._race(server, of_version, deadline))
 
-        await asyncio.gather(*(one(*item) for item in routed.items()))
+        await asyncio.gather(*(one(of_version) for of_version in routed if of_version))
         return []
 
-    async def _transact(
-        self, server: IceServer, address: Address, sock: UdpSocket, deadline: float
+    async def _race(
+        self, server: IceServer, addresses: list[Address], deadline: float
     ) -> ProbeResult:
+        """The first answer of a server's addresses, best first, of one IP version: the next one is
+        asked too when those before have failed, or kept silent for a while (RFC 8489 section
+        8.1). Without an answer, what came of the first."""
+        waiting = addresses[:MOST_ADDRESSES]
+        asked: list[asyncio.Task[ProbeResult]] = []
+        running: set[asyncio.Task[ProbeResult]] = set()
+        try:
+            while waiting or running:
+                if waiting:
+                    asked.append(
+                        asyncio.create_task(self._transact(server, waiting.pop(0), deadline))
+                    )
+                    running.add(asked[-1])
+                done, running = await asyncio.wait(
+                    running,
+                    timeout=NEXT_AFTER if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    if task.result().error is None:
+                        return task.result()
+            return asked[0].result()
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def _transact(self, server: IceServer, address: Address, deadline: float) -> ProbeResult:
+        sock = self._sockets[6 if ":" in address[0] else 4]
         request = Message(Method.BINDING, MessageClass.REQUEST, os.urandom(12))
         transaction = ClientTransaction(
             request, sock.local, address, self._loop.time(), rc=REQUESTS, fingerprint=True

@@ -515,7 +515,7 @@ def test_tls_towards_a_port_that_speaks_none_is_told(coturn):
 
 
 def test_a_dead_address_of_a_server_costs_little(coturn, monkeypatch):
-    async def both(host, port, **_):
+    async def both(server, **_):
         return [silent.getsockname()[:2], coturn.address]
 
     async def main():
@@ -526,7 +526,7 @@ def test_a_dead_address_of_a_server_costs_little(coturn, monkeypatch):
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(relay_module, "resolve", both)
+        monkeypatch.setattr(relay_module, "resolve_server", both)
         run(main())
 
 

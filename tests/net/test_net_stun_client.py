@@ -96,10 +96,10 @@ def test_all_servers_see_the_same_socket():
 
 
 def test_both_families_of_a_name_are_asked_each_from_its_own_socket(monkeypatch):
-    async def both(host, port, **_):
-        return [("::1", port), ("127.0.0.1", port)]
+    async def both(server, **_):
+        return [("::1", server.port), ("127.0.0.1", server.port)]
 
-    monkeypatch.setattr(stun_client, "resolve", both)
+    monkeypatch.setattr(stun_client, "resolve_server", both)
 
     async def main():
         async with await StunServer.start("", 0) as server:
