@@ -13,7 +13,7 @@ import msgspec
 from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from signaling.backends.calls import Call, room_key
 from signaling.errors import SignalingError
@@ -32,6 +32,7 @@ PUSH_SILENCE = 3 * BEAT
 SETTLE = 1.5
 """Seconds that processes have to bring their sessions back to a bus that lost its memory."""
 _RETRY = (0.05, 0.3)
+_REFUSED_RETRY = 2.0
 _SCRIPT = files("signaling.backends").joinpath("rooms.lua").read_text("utf-8")
 
 
@@ -158,17 +159,22 @@ class Bus:
         delay = _RETRY[0]
         while True:
             began = time.monotonic()
-            up = False
+            up = refused = False
             try:
                 up = await self._live()
-            except* (RedisError, OSError, TimeoutError, EOFError) as errors:
+            except* Exception as errors:
                 first: BaseException = errors
                 while isinstance(first, BaseExceptionGroup):
                     first = first.exceptions[0]
+                if not isinstance(first, RedisError | OSError | EOFError):
+                    _log.error("the bus failed", exc_info=first)
                 self.last_error = str(first) or type(first).__name__
                 up = self._commands is not None
+                refused = isinstance(first, ResponseError)
             self._end(up)
             delay = _RETRY[0] if time.monotonic() - began > 5 else min(2 * delay, _RETRY[1])
+            if refused:
+                delay = _REFUSED_RETRY  # no memory, no permission: it will not pass so soon
             await asyncio.sleep(delay * (0.5 + self._random.random()))
 
     def _end(self, up: bool) -> None:

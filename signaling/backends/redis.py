@@ -173,9 +173,11 @@ class RedisBackend:
             since = self._rooms.down_since
             if since is not None and now - since > self._limits.resume_window:
                 self._do(self._rooms.part_with_the_lost(now))
-            here = self._rooms.rooms_here
-            for room in self._sweeps.keys() - set(here):
+            here = set(self._rooms.rooms_here)
+            for room in self._sweeps.keys() - here:
                 del self._sweeps[room]
+            for room in self._rooms.elsewhere.keys() - here:
+                del self._rooms.elsewhere[room]
             for room in here:
                 due = self._sweeps.setdefault(room, now + SWEEP_EVERY * self._random.random())
                 if due <= now and self.ready:

@@ -23,6 +23,10 @@ class SharedRelay(SharedEntrance):
     _held: list[tuple[SharedMember, SendSignal, Frame]] | None = None
     """Signals that wait until it is known, after a cut, which sessions are still here."""
 
+    def _serve(self, source: _Connection, member: Member, data: str, now: float) -> None:
+        self._now = now
+        super()._serve(source, member, data, now)
+
     def _relay(self, source: _Connection, member: Member, signal: SendSignal) -> None:
         assert isinstance(member, SharedMember)
         if signal.id <= member.rx:
