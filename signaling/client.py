@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random as random_module
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 from ssl import SSLContext
@@ -126,6 +127,7 @@ class SignalingClient:
         self._runner: asyncio.Task[None] | None = None
         self._greeted = asyncio.Event()
         self._window = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._turn = asyncio.Lock()
         self._mailbox: Mailbox[Event] = Mailbox(EVENTS)
         self._waiting = False
@@ -148,6 +150,22 @@ class SignalingClient:
     def connected(self) -> bool:
         """Whether there is a connection that the server has greeted."""
         return self._session.established
+
+    @property
+    def local_ip(self) -> str | None:
+        """This host's address towards the server; ``None`` without a connection."""
+        if self._connection is None:
+            return None
+        return str(self._connection.local_address[0]).partition("%")[0]
+
+    def network_changed(self, *, lost: bool) -> None:
+        """This host's networks are others now. An attempt that is out or due is made anew at once;
+        ``lost`` is whether the connection's own address is gone: so is the connection then."""
+        connection = self._connection
+        if connection is not None and lost:
+            connection.transport.abort()
+        if connection is None or lost:
+            self._hurry.set()
 
     @property
     def state(self) -> ClientState:
@@ -286,7 +304,11 @@ class SignalingClient:
             if self._greeted.is_set():
                 await self._mailbox.put(Disconnected(str(loss.error), delay))
             self._waiting = True
-            await asyncio.sleep(delay)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._hurry.wait()
+                    attempt = 0
+            self._hurry.clear()
             self._waiting = False
 
     def _delay(self, loss: _Loss, attempt: int) -> float:
@@ -299,7 +321,7 @@ class SignalingClient:
         """One connection from beginning to end. Raises what makes another one useless."""
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                connection = await open_socket(self.server, ssl=self._ssl)
+                connection = await self._unless_hurried(open_socket(self.server, ssl=self._ssl))
         except TimeoutError:
             return _Loss(no_answer(self.server, ATTEMPT_TIMEOUT), temporary=False)
         except ServerUnreachable as error:
@@ -318,6 +340,23 @@ class SignalingClient:
             if self._session.fault is not None or connection.close_code is None:
                 connection.transport.abort()
         return self._judge(connection.close_code)
+
+    async def _unless_hurried(
+        self, opening: Coroutine[object, object, ClientConnection]
+    ) -> ClientConnection:
+        """Raises ServerUnreachable where the network changes meanwhile."""
+        attempt = asyncio.ensure_future(opening)
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait({attempt, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            if attempt.done():
+                return attempt.result()
+            raise ServerUnreachable(f"the network changed on the way to {self.server}", "busy")
+        finally:
+            hurry.cancel()
+            if not attempt.done():
+                attempt.cancel()
+                await asyncio.wait({attempt})
 
     async def _converse(self, connection: ClientConnection) -> None:
         session = self._session

@@ -13,6 +13,7 @@ import msgspec
 from ice_punch.channel import Channel
 from ice_punch.errors import IcePunchError, SignalingFailed
 from ice_punch.peer.attempt import Attempt, nobody_there
+from ice_punch.peer.following import SignalingFollower
 from ice_punch.peer.meeting import Meta, offered_servers, parse_link, role_of
 from ice_punch.peer.options import PeerOptions, SignalingChanged
 from ice_punch.peer.post import Envelope, Post
@@ -131,8 +132,9 @@ class Connector:
 
     async def _read(self, client: SignalingClient) -> None:
         try:
-            async for event in client:
-                self._take(event)
+            with SignalingFollower(client, self._options.gathering()):
+                async for event in client:
+                    self._take(event)
         except SignalingError as error:
             self._signaling_failed(SignalingFailed(str(error)))
 

@@ -15,6 +15,7 @@ from ice_punch.channel import Channel
 from ice_punch.errors import ChannelClosed, IcePunchError, InvalidConfiguration, SignalingFailed
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.attempt import Attempt
+from ice_punch.peer.following import SignalingFollower
 from ice_punch.peer.meeting import Meta, offered_servers
 from ice_punch.peer.options import PeerOptions, SignalingChanged
 from ice_punch.peer.post import Envelope, Goodbye, Post
@@ -179,40 +180,44 @@ class Listener:
 
     async def _read(self) -> None:
         try:
-            async for event in self._client:
-                match event:
-                    case Welcomed():
-                        # Under the id that we had, nothing arrives any more.
-                        lost = SignalingFailed("the signaling session was lost")
-                        self._fail_attempts(lost)
-                        self._self_id = event.self_id
-                        self._self_order = event.order
-                        self._orders = {peer.id: peer.order for peer in event.peers}
-                        self._ice_servers = offered_servers(event.ice_servers)
-                        self._options.observe(SignalingChanged("joined"))
-                    case SignalReceived():
-                        self._receive(event)
-                    case PeerJoined():
-                        if len(self._orders) < MAX_PEERS:
-                            self._orders[event.peer.id] = event.peer.order
-                    case IceServersChanged():
-                        self._ice_servers = offered_servers(event.ice_servers)
-                    case PeerLeft():
-                        self._orders.pop(event.peer_id, None)
-                        self._refused_peers.discard(event.peer_id)
-                        for attempt in self._attempts_of(event.peer_id):
-                            attempt.peer_left()
-                    case Unavailable():
-                        for attempt in self._attempts_of(event.to):
-                            attempt.undelivered(event)
-                    case Disconnected():
-                        self._options.observe(SignalingChanged("disconnected", event.reason))
-                    case Resumed():
-                        self._options.observe(SignalingChanged("resumed"))
-                    case Rejected():
-                        self._end(SignalingFailed(str(event.error)))
+            with SignalingFollower(self._client, self._options.gathering()):
+                await self._take_events()
         except SignalingError as error:
             self._end(SignalingFailed(str(error)))
+
+    async def _take_events(self) -> None:
+        async for event in self._client:
+            match event:
+                case Welcomed():
+                    # Under the id that we had, nothing arrives any more.
+                    lost = SignalingFailed("the signaling session was lost")
+                    self._fail_attempts(lost)
+                    self._self_id = event.self_id
+                    self._self_order = event.order
+                    self._orders = {peer.id: peer.order for peer in event.peers}
+                    self._ice_servers = offered_servers(event.ice_servers)
+                    self._options.observe(SignalingChanged("joined"))
+                case SignalReceived():
+                    self._receive(event)
+                case PeerJoined():
+                    if len(self._orders) < MAX_PEERS:
+                        self._orders[event.peer.id] = event.peer.order
+                case IceServersChanged():
+                    self._ice_servers = offered_servers(event.ice_servers)
+                case PeerLeft():
+                    self._orders.pop(event.peer_id, None)
+                    self._refused_peers.discard(event.peer_id)
+                    for attempt in self._attempts_of(event.peer_id):
+                        attempt.peer_left()
+                case Unavailable():
+                    for attempt in self._attempts_of(event.to):
+                        attempt.undelivered(event)
+                case Disconnected():
+                    self._options.observe(SignalingChanged("disconnected", event.reason))
+                case Resumed():
+                    self._options.observe(SignalingChanged("resumed"))
+                case Rejected():
+                    self._end(SignalingFailed(str(event.error)))
 
     def _end(self, error: IcePunchError) -> None:
         """No more peers can come."""
