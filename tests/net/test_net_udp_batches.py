@@ -407,3 +407,52 @@ def test_a_packet_is_cut_where_the_kernel_put_its_datagrams_together(size, segme
     assert b"".join(parts) == data
     assert [len(part) for part in parts[:-1]] == [segment] * (len(parts) - 1)
     assert size == 0 or 0 < len(parts[-1]) <= segment
+
+
+@pytest.mark.parametrize("segment", [pytest.param(True, marks=with_offload), False])
+def test_what_the_kernel_has_not_put_together_is_put_together_here(segment):
+    async def main():
+        packets = []
+
+        def on_segments(buffer, size, each, source, local):
+            packets.append((split(buffer, size, each), source))
+
+        senders = [UdpSocket.open("127.0.0.1", ignore, segment=False) for _ in range(2)]
+        receiver = UdpSocket.open("127.0.0.1", ignore, on_segments=on_segments, segment=segment)
+        expected = [
+            (0, [b"a" * 100, b"b" * 100, b"c" * 30]),
+            (0, [b"d" * 30, b"e" * 30]),
+            (1, [b"f" * 30, b"g" * 10]),
+            (1, [b"h" * 20]),
+            (0, [b""]),
+            (0, [b"i" * 20]),
+            (0, [b"j" * 40, b"k" * 40]),
+        ]
+        # No turn of the event loop in between: they are read in one go.
+        for number, datagrams in expected:
+            for data in datagrams:
+                assert senders[number].send(data, receiver.local)
+        await until(lambda: receiver.stats.received == 12)
+        assert packets == [
+            (tuple(datagrams), senders[number].local) for number, datagrams in expected
+        ]
+        for sock in (*senders, receiver):
+            sock.close()
+
+    run(main())
+
+
+def test_large_datagrams_in_a_row_fit_the_buffer():
+    async def main():
+        received = Received()
+        sender = UdpSocket.open("127.0.0.1", ignore, segment=False)
+        receiver = UdpSocket.open("127.0.0.1", ignore, on_segments=received)
+        datagrams = [bytes((n,)) * 40_000 for n in range(6)] + [b"x" * 65_507, b"y"]
+        for data in datagrams:
+            assert sender.send(data, receiver.local)
+        await until(lambda: len(received.datagrams) == len(datagrams))
+        assert received.datagrams == datagrams
+        sender.close()
+        receiver.close()
+
+    run(main())

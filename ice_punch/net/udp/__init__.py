@@ -2,9 +2,9 @@
 
 from ice_punch.net.udp.binding import BUFFER_SIZE, bind, check_port_range
 from ice_punch.net.udp.offload import split
+from ice_punch.net.udp.receiving import MAX_DATAGRAM
 from ice_punch.net.udp.socket import (
     DRAIN_LIMIT,
-    MAX_DATAGRAM,
     SEND_QUEUE,
     DatagramHandler,
     ErrorHandler,

@@ -59,7 +59,7 @@ class Sender:
     def many(self, datagrams: Sequence[Buffer], sizes: Sequence[int], destination: Address) -> int:
         """How many are dealt with: sent, or lost and counted. The rest waits for the kernel."""
         if not self.segments_work or len(datagrams) == 1:
-            return self._each(datagrams, destination)
+            return self._each(datagrams, sizes, destination)
         for first, end, size in offload.runs(sizes):
             run = datagrams[first:end]
             fate = Fate.ALONE
@@ -68,7 +68,7 @@ class Sender:
             if fate is Fate.BLOCKED:
                 return first
             if fate is Fate.ALONE:
-                done = self._alone(run, destination)
+                done = self._alone(run, sizes[first:end], destination)
                 if done < len(run):
                     return first + done
         return len(datagrams)
@@ -85,7 +85,7 @@ class Sender:
                 return start
             if fate is Fate.ALONE:
                 pieces = [part[n : n + size] for n in range(0, len(part), size)]
-                done = self._alone(pieces, destination)
+                done = self._alone(pieces, [*map(len, pieces)], destination)
                 if done < len(pieces):
                     return start + done * size
         return len(view)
@@ -100,16 +100,32 @@ class Sender:
             self._stats.refused += count
             self._report(destination, error)
 
-    def _each(self, datagrams: Sequence[Buffer], destination: Address) -> int:
-        for number, data in enumerate(datagrams):
-            if self.one(data, destination) is Fate.BLOCKED:
-                return number
-        return len(datagrams)
+    def _each(self, datagrams: Sequence[Buffer], sizes: Sequence[int], destination: Address) -> int:
+        """One by one; few steps for each, as long as nothing goes wrong."""
+        send = self._socket.sendto if self.transport is None else self.transport.sendto
+        done = 0
+        while done < len(datagrams):
+            first = done
+            try:
+                for data in datagrams[first:] if first else datagrams:
+                    send(data, destination)
+                    done += 1
+            except (OSError, OverflowError):
+                pass
+            self._stats.sent += done - first
+            self._stats.sent_bytes += sum(sizes[first:done])
+            if done < len(datagrams):
+                if self.one(datagrams[done], destination) is Fate.BLOCKED:
+                    return done
+                done += 1
+        return done
 
-    def _alone(self, datagrams: Sequence[Buffer], destination: Address) -> int:
+    def _alone(
+        self, datagrams: Sequence[Buffer], sizes: Sequence[int], destination: Address
+    ) -> int:
         """What did not leave as one packet. If it does one by one, offload is what is refused."""
         sent = self._stats.sent
-        done = self._each(datagrams, destination)
+        done = self._each(datagrams, sizes, destination)
         if self.segments_work and len(datagrams) > 1 and self._stats.sent - sent == len(datagrams):
             self._give_up_offload(errno.EINVAL)
         return done

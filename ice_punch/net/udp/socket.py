@@ -14,6 +14,7 @@ from ice_punch.datagram import Address, Buffer
 from ice_punch.net import icmp
 from ice_punch.net.udp import offload
 from ice_punch.net.udp.binding import bind
+from ice_punch.net.udp.receiving import Receiver
 from ice_punch.net.udp.sending import Fate, Sender
 from ice_punch.net.udp.stats import UdpStats
 
@@ -24,11 +25,10 @@ SegmentsHandler = Callable[[bytearray, int, int, Address, Address], None]
 shorter), source, and local address. The buffer is valid only during the call."""
 ErrorHandler = Callable[[Address | None, OSError], None]
 
-MAX_DATAGRAM = 65535
 DRAIN_LIMIT = 64
-"""Datagrams read before other work of the event loop gets its turn; with receive offload it ends
-with the packet that reaches ``DRAIN_LIMIT_OFFLOAD``."""
+"""Datagrams read before other work of the event loop gets its turn."""
 DRAIN_LIMIT_OFFLOAD = 256
+"""The same with receive offload; the packet that reaches it is the last."""
 SEND_QUEUE = 256
 """Datagrams held while the kernel's send buffer is full."""
 
@@ -72,16 +72,17 @@ class UdpSocket:
         self._socket = sock
         self._loop = loop
         self._closed = False
-        self._buffer = bytearray(MAX_DATAGRAM)
-        self._buffers = [self._buffer]
-        self._view = memoryview(self._buffer)
         self._unsent: deque[tuple[bytes, Address]] = deque()
         self._blocked = False
         self._on_segments = on_segments
-        self._receives_segments = (
-            on_segments is not None and segment and offload.enable_receive(sock)
-        )
         self._reports_icmp = icmp.enable(sock)
+        self._receiver = Receiver(
+            sock,
+            loop,
+            self.stats,
+            segments=on_segments is not None and segment and offload.enable_receive(sock),
+            drain_errors=self._drain_errors,
+        )
         self._sender = Sender(
             sock,
             self.stats,
@@ -131,7 +132,7 @@ class UdpSocket:
     @property
     def receives_segments(self) -> bool:
         """Whether the kernel may hand in several datagrams as one packet."""
-        return self._receives_segments
+        return self._receiver.segments
 
     @property
     def congested(self) -> bool:
@@ -217,7 +218,7 @@ class UdpSocket:
         self._closed = True
         self._unsent.clear()
         self._stop_watching()
-        if self._receives_segments:
+        if self.receives_segments:
             offload.disable_receive(self._socket)
         if self._reports_icmp:
             icmp.disable(self._socket)
@@ -269,56 +270,31 @@ class UdpSocket:
 
     def _on_readable(self) -> None:
         before = self.stats.received
-        if self._receives_segments:
-            self._read_packets()
+        if self._on_segments is None:
+            self._receiver.datagrams(self._deliver, DRAIN_LIMIT)
         else:
-            self._read()
+            limit = DRAIN_LIMIT_OFFLOAD if self.receives_segments else DRAIN_LIMIT
+            self._receiver.packets(self._hand_over, limit)
         if self.stats.received == before:
             self._drain_errors()
 
-    def _read(self) -> None:
-        receive = self._socket.recvfrom_into
-        for _ in range(DRAIN_LIMIT):
-            if self._closed:
-                return
-            try:
-                size, source = receive(self._buffer)
-            except BlockingIOError:
-                return
-            except OSError:
-                # An ICMP error for something sent earlier; what was received waits behind it.
-                self._drain_errors()
-                continue
-            self._take(size, size, source[:2])
+    def _deliver(self, data: bytes, source: Address) -> bool:
+        self.on_datagram(data, source, self.local)
+        return not self._closed
 
-    def _read_packets(self) -> None:
-        receive, limit = self._socket.recvmsg_into, self.stats.received + DRAIN_LIMIT_OFFLOAD
-        for _ in range(DRAIN_LIMIT):
-            if self._closed or self.stats.received >= limit:
-                return
-            try:
-                size, ancillary, _flags, source = receive(self._buffers, offload.ANCILLARY_SPACE)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._drain_errors()
-                continue
-            segment = offload.segment_size(ancillary, size) if ancillary else size
-            self._take(size, segment, source[:2])
-
-    def _take(self, size: int, segment: int, source: Address) -> None:
-        stats = self.stats
-        stats.received += -(-size // segment) if segment else 1
-        stats.received_bytes += size
-        if self._on_segments is not None:
-            self._on_segments(self._buffer, size, segment, source, self.local)
-        else:
-            self.on_datagram(bytes(self._view[:size]), source, self.local)
+    def _hand_over(self, buffer: bytearray, size: int, segment: int, source: Address) -> bool:
+        assert self._on_segments is not None
+        self._on_segments(buffer, size, segment, source, self.local)
+        return not self._closed
 
     def receive(self, data: bytes, source: Address) -> None:
         """A datagram that came another way than from the socket's own readiness."""
-        self._view[: len(data)] = data
-        self._take(len(data), len(data), source)
+        self.stats.received += 1
+        self.stats.received_bytes += len(data)
+        if self._on_segments is None:
+            self.on_datagram(data, source, self.local)
+        else:
+            self._on_segments(bytearray(data), len(data), len(data), source, self.local)
 
     def fail(self, error: OSError) -> None:
         """What was sent earlier has failed, and nobody knows where it should have gone."""

@@ -1,0 +1,203 @@
+"""Plain datagrams from one process to another over a veth pair: rate, CPU time, latency.
+
+ice-punch's plain channel and aioice after real ICE, pion/ice where Go and Debian's package of it
+are installed, and as limits UDP segmentation offload in a bare loop of Python, and plain UDP
+through asyncio. In turn, by a window, so that nothing is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtls_throughput import IPS, LOSSLESS, End, cable
+from harness import HERE, at_least_one, interleaved, need_namespaces, table, where
+
+WINDOWS = (64, 832)
+"""Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
+GO_PATH = Path("/usr/share/gocode")
+PION = GO_PATH / "src/github.com/pion/ice/v2"
+STACKS = (
+    "ice-punch asyncio",
+    "ice-punch uvloop",
+    "ice-punch-single asyncio",
+    "ice-punch-no-offload asyncio",
+    "ice-punch-no-offload uvloop",
+    "aioice asyncio",
+    "aioice uvloop",
+    "pion/ice",
+    "bare asyncio",
+)
+Figures = dict[str, float]
+
+
+@contextlib.contextmanager
+def pion() -> Iterator[str | None]:
+    """The program around pion/ice, if it can be built here."""
+    if shutil.which("go") is None or not PION.exists():
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/pion"
+        go = {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": folder, "GOFLAGS": ""}
+        subprocess.run(
+            ["go", "build", "-o", program, str(HERE / "plain_pion.go")],
+            check=True,
+            env={**os.environ, **go},
+        )
+        yield program
+
+
+@dataclass
+class Ground:
+    namespaces: tuple[str, str]
+    pion: str | None
+
+    @contextlib.contextmanager
+    def link(self, stack: str) -> Iterator[tuple[End, End]]:
+        """Two processes that are connected."""
+        name, *loop = stack.split()
+        command = [sys.executable, str(HERE / "plain_party.py"), name]
+        if name == "pion/ice":
+            assert self.pion is not None
+            command = [self.pion]
+        ends = []
+        with contextlib.ExitStack() as exits:
+            for namespace, address, role in zip(
+                self.namespaces, IPS, ("first", "second"), strict=True
+            ):
+                ends.append(End(namespace, [*command, role, address, *loop]))
+                exits.callback(ends[-1].process.wait, 10)
+                exits.callback(ends[-1].process.kill)
+            descriptions = [end.hear()["description"] for end in ends]
+            for end, remote in zip(ends, reversed(descriptions), strict=True):
+                end.tell(remote=remote)
+            for end in ends:
+                end.hear()
+            yield ends[0], ends[1]
+
+
+def throughput(ground: Ground, stack: str, size: int, seconds: float, window: int) -> Figures:
+    with ground.link(stack) as (first, second):
+        second.tell(do="count", window=window)
+        second.hear()
+        first.tell(do="send", size=size, seconds=seconds, window=window)
+        sender = first.hear()
+        second.tell(do="stop")
+        receiver = second.hear()
+    received = max(1, receiver["received"])
+    return {
+        "rate": received / sender["seconds"],
+        "sender": sender["cpu"] / received * 1e6,
+        "receiver": receiver["cpu"] / received * 1e6,
+        "lost": max(0.0, 1 - received / sender["sent"]),
+    }
+
+
+def latency(ground: Ground, stack: str, size: int, rounds: int) -> Figures:
+    with ground.link(stack) as (first, second):
+        second.tell(do="echo")
+        second.hear()
+        for count in (200, rounds):
+            first.tell(do="ping", size=size, rounds=count)
+            times = first.hear()
+    return {"median": times["median"] * 1e6, "p99": times["p99"] * 1e6}
+
+
+def median(results: list[Figures], key: str) -> float:
+    return statistics.median(result[key] for result in results)
+
+
+def fastest(by_window: list[tuple[int, list[Figures]]]) -> tuple[int, list[Figures]]:
+    """The window with the highest rate of those that lost nothing, or next to nothing."""
+    lossless = [entry for entry in by_window if median(entry[1], "lost") <= LOSSLESS]
+    return max(lossless or by_window, key=lambda entry: median(entry[1], "rate"))
+
+
+def show_throughput(
+    ground: Ground,
+    stacks: Sequence[str],
+    size: int,
+    runs: int,
+    seconds: float,
+    windows: Sequence[int],
+) -> None:
+    print(f"\n{size} bytes, {runs} runs of {seconds:g} s each, medians\n")
+    cases = {f"{stack} {window}": (stack, window) for stack in stacks for window in windows}
+    results = interleaved(
+        list(cases),
+        runs,
+        lambda case: throughput(ground, cases[case][0], size, seconds, cases[case][1]),
+    )
+    best = {stack: fastest([(w, results[f"{stack} {w}"]) for w in windows]) for stack in stacks}
+    rates = {stack: median(found, "rate") for stack, (_, found) in best.items()}
+    rows = []
+    for stack, (window, found) in best.items():
+        spread = sorted(result["rate"] / 1000 for result in found)
+        rows.append(
+            [
+                stack,
+                str(window),
+                f"{rates[stack] / 1000:.1f}",
+                f"{spread[0]:.1f} - {spread[-1]:.1f}",
+                f"{median(found, 'sender'):.2f} / {median(found, 'receiver'):.2f}",
+                f"{median(found, 'lost') * 100:.2f}",
+                f"{rates[stacks[0]] / rates[stack]:.2f}",
+            ]
+        )
+    head = ["", "window", "k/s", "lowest - highest", "CPU s per million", "lost %", "first / this"]
+    print(table(head, rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=at_least_one, default=5)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each run")
+    parser.add_argument("--stacks", nargs="*", choices=STACKS, help="only these")
+    parser.add_argument("--sizes", nargs="*", type=at_least_one, default=[1200, 200])
+    parser.add_argument("--windows", nargs="*", type=at_least_one, default=WINDOWS)
+    parser.add_argument("--only", choices=("throughput", "latency"))
+    arguments = parser.parse_args()
+    need_namespaces(delay=False)
+    print(where())
+    with cable() as namespaces, pion() as program:
+        absent = {"pion/ice"} if program is None else set()
+        if importlib.util.find_spec("uvloop") is None:
+            absent.add("uvloop")
+        wanted = arguments.stacks or STACKS
+        stacks = [stack for stack in wanted if not absent & set(stack.split())]
+        ground = Ground(namespaces, program)
+        if arguments.only in (None, "throughput"):
+            for size in arguments.sizes:
+                show_throughput(
+                    ground, stacks, size, arguments.runs, arguments.seconds, arguments.windows
+                )
+        if arguments.only in (None, "latency"):
+            print(f"\nthere and back, 1200 bytes, one at a time, µs, {arguments.runs} runs\n")
+            cases = ["udp asyncio", *stacks]
+            found = interleaved(cases, arguments.runs, lambda s: latency(ground, s, 1200, 2000))
+            base = median(found[cases[0]], "median")
+            rows = [
+                [
+                    stack,
+                    f"{median(found[stack], 'median'):.0f}",
+                    f"{median(found[stack], 'p99'):.0f}",
+                    f"{median(found[stack], 'median') / base:.2f}",
+                ]
+                for stack in cases
+            ]
+            print(table(["", "median", "99 %", "this / first"], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The system calls that receive, and datagrams that are put together where the kernel has not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import weakref
+from collections.abc import Callable
+
+from ice_punch.datagram import Address
+from ice_punch.net.udp import offload
+from ice_punch.net.udp.stats import UdpStats
+
+MAX_DATAGRAM = 65535
+
+_common_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray]
+_common_buffers = weakref.WeakKeyDictionary()
+"""What the sockets of an event loop receive into: one of them reads at a time."""
+
+
+class Receiver:
+    """Reads a socket that does not block until it would. Handlers return False to stop it."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        stats: UdpStats,
+        *,
+        segments: bool,
+        drain_errors: Callable[[], object],
+    ) -> None:
+        """``segments``: the kernel may hand in several datagrams as one packet. ``drain_errors``
+        takes what waits in the socket's error queue."""
+        self.segments = segments
+        self._socket = sock
+        self._stats = stats
+        self._drain_errors = drain_errors
+        self._buffer = _common_buffers.setdefault(loop, bytearray(2 * MAX_DATAGRAM))
+        self._view = memoryview(self._buffer)
+
+    def datagrams(self, handler: Callable[[bytes, Address], bool], limit: int) -> None:
+        """Up to ``limit`` datagrams, one by one."""
+        receive, stats = self._socket.recvfrom_into, self._stats
+        for _ in range(limit):
+            try:
+                size, source = receive(self._buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                # An ICMP error for something sent earlier; what was received waits behind it.
+                self._drain_errors()
+                continue
+            stats.received += 1
+            stats.received_bytes += size
+            if not handler(bytes(self._view[:size]), source[:2]):
+                return
+
+    def packets(self, handler: Callable[[bytearray, int, int, Address], bool], limit: int) -> None:
+        """Datagrams back to back, as long as they have one size, but the last, and one source:
+        those that the kernel has put together, and those that it has not. ``handler`` gets the
+        buffer, how many bytes there are, and the size of each. It ends with the packet that reaches
+        ``limit`` datagrams."""
+        buffer, view = self._buffer, self._view
+        filled = segment = 0
+        source: Address = ("", 0)
+        while limit > 0:
+            try:
+                size, each, sender = self._next(view[filled:] if filled else view)
+            except BlockingIOError:
+                break
+            except OSError:
+                limit -= 1
+                self._drain_errors()
+                continue
+            limit -= -(-size // each) if each else 1
+            if filled and sender == source and size and (each == segment or size == each < segment):
+                filled += size
+            else:
+                if filled:
+                    # What does not go with it is moved to the beginning, once that is free again.
+                    kept = bytes(view[filled : filled + size])
+                    if not self._hand_over(handler, filled, segment, source):
+                        return
+                    buffer[:size] = kept
+                filled, segment, source = size, each, sender
+            if not size or filled % segment or filled >= MAX_DATAGRAM:
+                if not self._hand_over(handler, filled, segment, source):
+                    return
+                filled = 0
+        if filled:
+            self._hand_over(handler, filled, segment, source)
+
+    def _next(self, room: memoryview) -> tuple[int, int, Address]:
+        """Bytes received, bytes of each datagram among them, and where they came from."""
+        if not self.segments:
+            size, source = self._socket.recvfrom_into(room)
+            return size, size, source[:2]
+        size, ancillary, _, source = self._socket.recvmsg_into((room,), offload.ANCILLARY_SPACE)
+        return size, offload.segment_size(ancillary, size) if ancillary else size, source[:2]
+
+    def _hand_over(
+        self,
+        handler: Callable[[bytearray, int, int, Address], bool],
+        size: int,
+        segment: int,
+        source: Address,
+    ) -> bool:
+        self._stats.received += -(-size // segment) if segment else 1
+        self._stats.received_bytes += size
+        return handler(self._buffer, size, segment, source)
