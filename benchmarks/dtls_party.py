@@ -92,7 +92,8 @@ class IcePunch(Link):
 
     async def _read(self) -> None:
         while True:
-            self.on_data(await self.channel.recv_many())
+            datagrams = await self.channel.recv_many()
+            self.on_data(datagrams)
 
     async def send(self, datagrams: list[bytes]) -> None:
         if len(datagrams) == 1:
@@ -283,7 +284,8 @@ class Work:
             except TimeoutError:
                 lost = sent - answered
         elapsed, cpu = time.monotonic() - began, time.process_time() - cpu
-        return {"sent": sent, "seconds": elapsed, "cpu": cpu}
+        await asyncio.sleep(STALLED)  # for what is under way
+        return {"sent": sent, "lost": lost, "seconds": elapsed, "cpu": cpu}
 
     async def count(self, window: int) -> dict[str, Any]:
         """Count what arrives and say so eight times in a window."""
