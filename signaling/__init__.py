@@ -9,18 +9,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from signaling.auth import AuthMode, Door, Origins, TrustedProxies
+    from signaling.backends.redis import RedisBackend
     from signaling.client import ClientState, SignalingClient
     from signaling.codes import SpokenCode
     from signaling.errors import (
         BadRoom,
+        BusUnreachable,
         ClientClosed,
         CodeNotFound,
         CodeSpent,
         EngineMissing,
+        HookFailed,
         InvalidCode,
+        InvalidIceServer,
+        InvalidKey,
         InvalidLink,
         InvalidMessage,
+        InvalidPolicy,
+        InvalidRedisUrl,
         InvalidServerUrl,
+        InvalidToken,
         ListenFailed,
         MessageTooLarge,
         ProtocolRefused,
@@ -53,20 +62,37 @@ if TYPE_CHECKING:
         Welcomed,
     )
     from signaling.hooks import Authorizer, Denied, Grant, IceRequest, IceServerSource, Metrics
+    from signaling.ice_hook import HookRequest, IceHook
     from signaling.limits import Limits
     from signaling.link import Link, ServerUrl
     from signaling.messages import IceInfo, IceServerInfo, Kind
+    from signaling.metrics import ServerMetrics
     from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
     from signaling.randomness import RandomSource
     from signaling.rooms import Rooms
     from signaling.sealing import Sealer
     from signaling.server import SignalingServer
     from signaling.spoken import CodeOffer, fetch_link
+    from signaling.tokens import TokenKey, TokenVerifier, mint_token
+    from signaling.turn_credentials import AllIceServers, TurnCredentials, TurnServer
 
 _HOMES = {
+    "backends.redis": ("RedisBackend",),
+    "metrics": ("ServerMetrics",),
+    "ice_hook": ("HookRequest", "IceHook"),
+    "turn_credentials": ("AllIceServers", "TurnCredentials", "TurnServer"),
+    "tokens": ("TokenKey", "TokenVerifier", "mint_token"),
+    "auth": ("AuthMode", "Door", "Origins", "TrustedProxies"),
     "client": ("ClientState", "SignalingClient"),
     "codes": ("SpokenCode",),
     "errors": (
+        "InvalidKey",
+        "InvalidToken",
+        "InvalidPolicy",
+        "InvalidIceServer",
+        "HookFailed",
+        "InvalidRedisUrl",
+        "BusUnreachable",
         "BadRoom",
         "ClientClosed",
         "CodeNotFound",
@@ -135,9 +161,12 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Acknowledged",
+    "AllIceServers",
     "AskForOffer",
+    "AuthMode",
     "Authorizer",
     "BadRoom",
+    "BusUnreachable",
     "ClientClosed",
     "ClientState",
     "CodeNotFound",
@@ -145,18 +174,27 @@ __all__ = [
     "CodeSpent",
     "Denied",
     "Disconnected",
+    "Door",
     "EngineMissing",
     "Event",
     "Grant",
+    "HookFailed",
+    "HookRequest",
+    "IceHook",
     "IceInfo",
     "IceRequest",
     "IceServerInfo",
     "IceServerSource",
     "IceServersChanged",
     "InvalidCode",
+    "InvalidIceServer",
+    "InvalidKey",
     "InvalidLink",
     "InvalidMessage",
+    "InvalidPolicy",
+    "InvalidRedisUrl",
     "InvalidServerUrl",
+    "InvalidToken",
     "Kind",
     "Limits",
     "Link",
@@ -165,6 +203,7 @@ __all__ = [
     "MessageTooLarge",
     "Metrics",
     "Negotiation",
+    "Origins",
     "Peer",
     "PeerAway",
     "PeerBack",
@@ -172,12 +211,14 @@ __all__ = [
     "PeerLeft",
     "ProtocolRefused",
     "RandomSource",
+    "RedisBackend",
     "Rejected",
     "Resumed",
     "RoomFull",
     "Rooms",
     "SealBroken",
     "Sealer",
+    "ServerMetrics",
     "ServerRefused",
     "ServerUnreachable",
     "ServerUrl",
@@ -189,10 +230,16 @@ __all__ = [
     "SignalingServer",
     "SpokenCode",
     "TokenExpired",
+    "TokenKey",
+    "TokenVerifier",
+    "TrustedProxies",
+    "TurnCredentials",
+    "TurnServer",
     "Unauthorized",
     "Unavailable",
     "VersionRefused",
     "Welcomed",
     "WrongCode",
     "fetch_link",
+    "mint_token",
 ]

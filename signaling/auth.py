@@ -14,18 +14,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from signaling.addresses import address_key
-from signaling.errors import SignalingError
+from signaling.errors import InvalidPolicy, InvalidToken
 from signaling.gates import Gates
 from signaling.hooks import Capabilities, Denied, Grant
 from signaling.limits import ROOM_MAX_LENGTH
 from signaling.messages import ErrorCode, Hello
-from signaling.tokens import InvalidToken, TokenVerifier
+from signaling.tokens import TokenVerifier
 
 _PLAIN_ROOM = re.compile(rf"[A-Za-z0-9._~-]{{1,{ROOM_MAX_LENGTH}}}", re.ASCII)
-
-
-class InvalidPolicy(SignalingError, ValueError):
-    """What the server is told about who may enter contradicts itself or is not safe."""
 
 
 class AuthMode(StrEnum):

@@ -122,3 +122,35 @@ class TokenExpired(ServerRefused):
 
 class ProtocolRefused(ServerRefused):
     """The server found this client breaking the protocol or its limits (close codes 4500, 4505)."""
+
+
+class InvalidKey(SignalingError, ValueError):
+    """A key can not sign or check tokens."""
+
+
+class InvalidToken(SignalingError, ValueError):
+    """A token does not open the room; ``expired`` if a new one of the same kind would."""
+
+    def __init__(self, message: str, *, expired: bool = False) -> None:
+        super().__init__(message)
+        self.expired = expired
+
+
+class InvalidPolicy(SignalingError, ValueError):
+    """What the server is told about who may enter contradicts itself or is not safe."""
+
+
+class InvalidIceServer(SignalingError, ValueError):
+    """A TURN server can not be used as it is given."""
+
+
+class HookFailed(SignalingError):
+    """There was no answer that could be used."""
+
+
+class InvalidRedisUrl(SignalingError, ValueError):
+    """The text is not the URL of a Redis or Valkey server."""
+
+
+class BusUnreachable(SignalingError, ConnectionError):
+    """There is no Redis or Valkey where one should be."""

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from signaling.addresses import address_key
-from signaling.errors import SignalingError
+from signaling.errors import HookFailed, InvalidIceServer
 from signaling.gates import Gates
 from signaling.hooks import IceRequest
 from signaling.messages import IceInfo, IceServerInfo
-from signaling.turn_credentials import TTL, TTL_MAX, TTL_MIN, InvalidIceServer, user_name
+from signaling.turn_credentials import TTL, TTL_MAX, TTL_MIN, user_name
 
 _log = logging.getLogger("signaling.ice_hook")
 
@@ -60,10 +60,6 @@ class _Answer(msgspec.Struct):
     username: _Text | None = None
     password: _Text | None = None
     ttl: int | float | str | None = None
-
-
-class HookFailed(SignalingError):
-    """There was no answer that could be used."""
 
 
 @dataclass(frozen=True, slots=True)

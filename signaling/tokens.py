@@ -17,7 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from signaling.errors import SignalingError
+from signaling.errors import InvalidKey, InvalidToken
 from signaling.limits import TOKEN_MAX_LENGTH
 from signaling.randomness import base64url
 
@@ -33,18 +33,6 @@ PERMISSIONS: tuple[Permission, ...] = ("join", "call")
 """``join``: enter the room and see who is there. ``call``: send signals to its peers."""
 
 Algorithm = Literal["HS256", "EdDSA"]
-
-
-class InvalidKey(SignalingError, ValueError):
-    """A key can not sign or check tokens."""
-
-
-class InvalidToken(SignalingError, ValueError):
-    """A token does not open the room; ``expired`` if a new one of the same kind would."""
-
-    def __init__(self, message: str, *, expired: bool = False) -> None:
-        super().__init__(message)
-        self.expired = expired
 
 
 @dataclass(frozen=True, slots=True)

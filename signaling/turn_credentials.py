@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from hmac import digest
 
 from signaling.addresses import address_key
-from signaling.errors import SignalingError
+from signaling.errors import InvalidIceServer
 from signaling.gates import Gates
 from signaling.hooks import IceRequest, IceServerSource
 from signaling.messages import IceInfo, IceServerInfo
@@ -32,10 +32,6 @@ _TURN_URL = re.compile(
     re.ASCII,
 )
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._@-]", re.ASCII)
-
-
-class InvalidIceServer(SignalingError, ValueError):
-    """A TURN server can not be used as it is given."""
 
 
 @dataclass(frozen=True, slots=True)

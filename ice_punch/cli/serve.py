@@ -29,7 +29,7 @@ from signaling import pages
 from signaling.auth import TrustedProxies
 from signaling.backends import Backend
 from signaling.engines import Peer, Request
-from signaling.errors import ListenFailed
+from signaling.errors import InvalidRedisUrl, ListenFailed
 from signaling.limits import Limits
 from signaling.metrics import CONTENT_TYPE, ServerMetrics
 from signaling.observation import ObservationServer, may_observe
@@ -161,7 +161,7 @@ async def signaling(
 
 def _shared(redis: str, limits: Limits, authorizer: Any, ice: Any, metrics: Any) -> Backend:
     try:
-        from signaling.backends.redis import InvalidRedisUrl, RedisBackend
+        from signaling.backends.redis import RedisBackend
     except ImportError:
         text = "--redis needs the extra redis: pip install 'ice-punch[redis]'"
         raise CannotServe(text) from None

@@ -10,14 +10,14 @@ from ice_punch.cli.secrets_file import read_secret
 from ice_punch.cli.token import read_token_key
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.net.ice_server import IceServer
-from signaling.auth import AuthMode, Door, InvalidPolicy, Origins, TrustedProxies
+from signaling.auth import AuthMode, Door, Origins, TrustedProxies
+from signaling.errors import InvalidIceServer, InvalidKey, InvalidPolicy
 from signaling.hooks import IceServerSource, SameIceServers
 from signaling.ice_hook import HookRequest, IceHook, parse_headers
 from signaling.messages import IceInfo, IceServerInfo
-from signaling.tokens import InvalidKey, TokenVerifier
+from signaling.tokens import TokenVerifier
 from signaling.turn_credentials import (
     AllIceServers,
-    InvalidIceServer,
     TurnCredentials,
     TurnServer,
 )

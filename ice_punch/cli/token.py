@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from ice_punch.cli.secrets_file import read_secret
 from ice_punch.errors import InvalidConfiguration
-from signaling.tokens import PERMISSIONS, InvalidKey, TokenKey, mint_token
+from signaling.errors import InvalidKey
+from signaling.tokens import PERMISSIONS, TokenKey, mint_token
 
 
 @dataclass(frozen=True, slots=True)

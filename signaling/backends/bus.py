@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from signaling.backends.calls import Call, room_key
-from signaling.errors import SignalingError
+from signaling.errors import InvalidRedisUrl
 from signaling.limits import Limits
 from signaling.randomness import RandomSource
 
@@ -34,14 +34,6 @@ SETTLE = 1.5
 _RETRY = (0.05, 0.3)
 _REFUSED_RETRY = 2.0
 _SCRIPT = files("signaling.backends").joinpath("rooms.lua").read_text("utf-8")
-
-
-class InvalidRedisUrl(SignalingError, ValueError):
-    """The text is not the URL of a Redis or Valkey server."""
-
-
-class BusUnreachable(SignalingError, ConnectionError):
-    """There is no Redis or Valkey where one should be."""
 
 
 class Listener(Protocol):

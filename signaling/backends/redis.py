@@ -8,11 +8,12 @@ from math import inf
 from typing import Any
 
 from signaling.backends import Apply
-from signaling.backends.bus import ALIVE_FOR, SETTLE, Bus, BusUnreachable, InvalidRedisUrl
+from signaling.backends.bus import ALIVE_FOR, SETTLE, Bus
 from signaling.backends.calls import Call
 from signaling.backends.shared_rooms import Bus as BusState
 from signaling.backends.shared_rooms import SharedRooms
 from signaling.effects import Effect
+from signaling.errors import BusUnreachable, InvalidRedisUrl
 from signaling.hooks import Authorizer, IceServerSource, Metrics
 from signaling.limits import Limits
 from signaling.messages import IceInfo

@@ -15,13 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signaling.auth import AuthMode, Door, InvalidPolicy, Origins, TrustedProxies, is_same_origin
+from signaling.auth import AuthMode, Door, Origins, TrustedProxies, is_same_origin
+from signaling.errors import InvalidKey, InvalidPolicy, InvalidToken
 from signaling.gates import Gates
 from signaling.hooks import Denied, Grant
 from signaling.messages import Hello
 from signaling.tokens import (
-    InvalidKey,
-    InvalidToken,
     TokenKey,
     TokenVerifier,
     mint_token,

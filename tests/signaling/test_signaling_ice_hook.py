@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from signaling_net import other_service
 
+from signaling.errors import InvalidIceServer
 from signaling.hooks import IceRequest
 from signaling.ice_hook import (
     ANSWER_MAX,
@@ -22,7 +23,6 @@ from signaling.ice_hook import (
     parse_headers,
 )
 from signaling.messages import IceInfo, IceServerInfo
-from signaling.turn_credentials import InvalidIceServer
 
 REQUEST = IceRequest("peer-1", "robot", True, "signal.example.org", "198.51.100.1")
 WITHOUT = IceInfo(servers=[], ttl=RETRY_TTL)

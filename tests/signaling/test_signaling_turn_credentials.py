@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from signaling_support import Shell
 
+from signaling.errors import InvalidIceServer
 from signaling.hooks import IceRequest, SameIceServers
 from signaling.messages import IceInfo, IceServerInfo
 from signaling.turn_credentials import (
     AllIceServers,
-    InvalidIceServer,
     TurnCredentials,
     TurnServer,
     turn_credentials,
