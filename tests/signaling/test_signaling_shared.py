@@ -33,7 +33,7 @@ def _empty(redis: RedisServer) -> None:
     redis.ask("FLUSHALL")
 
 
-def test_peers_on_two_servers_meet_and_part(redis: RedisServer) -> None:
+def test_peers_on_two_servers_meet_and_part(redis: RedisServer, engine: str) -> None:
     async def run() -> None:
         async with servers(redis) as (left, right), Talker(left.port) as a:
             async with Talker(right.port) as b:
