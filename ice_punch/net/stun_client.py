@@ -16,6 +16,7 @@ from ice_punch.net.srv import resolve_server
 from ice_punch.net.udp import UdpSocket
 from ice_punch.stun import (
     ERROR_CODE,
+    SOFTWARE,
     ClientTransaction,
     FailureReason,
     Message,
@@ -222,6 +223,7 @@ class _Prober:
     async def _transact(self, server: IceServer, address: Address, deadline: float) -> ProbeResult:
         sock = self._sockets[6 if ":" in address[0] else 4]
         request = Message(Method.BINDING, MessageClass.REQUEST, os.urandom(12))
+        request.add(SOFTWARE, "ice-punch")
         transaction = ClientTransaction(
             request, sock.local, address, self._loop.time(), rc=REQUESTS, fingerprint=True
         )

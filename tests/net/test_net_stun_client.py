@@ -22,6 +22,7 @@ from ice_punch.net.stun_server import StunServer
 from ice_punch.net.udp import UdpSocket, bind
 from ice_punch.stun import (
     ERROR_CODE,
+    SOFTWARE,
     XOR_MAPPED_ADDRESS,
     ErrorCode,
     MessageClass,
@@ -316,5 +317,17 @@ def test_a_wildcard_socket_hears_no_other_family():
         await asyncio.sleep(0.02)
         assert inbox == []
         sock.close()
+
+    asyncio.run(main())
+
+
+def test_rfc8489_6_1_3_a_request_names_its_software_and_ends_in_a_fingerprint():
+    async def main():
+        with bind("127.0.0.1") as server:
+            results, _ = await collect([server_at(server.getsockname()[:2])], timeout=0.1)
+            request = parse_message(server.recv(2048))
+        assert results[0].error == "no answer within 0.1 s"
+        assert request.get(SOFTWARE) == "ice-punch"
+        assert request.has_fingerprint
 
     asyncio.run(main())
