@@ -31,6 +31,33 @@ def request():
     return Message(Method.BINDING, MessageClass.REQUEST, os.urandom(12))
 
 
+def test_rfc8489_6_2_2_3_one_connection_serves_a_relay_for_as_long_as_it_lives():
+    """And it is the client that closes it."""
+
+    async def main():
+        async with await serve() as shell, asyncio.timeout(10):
+            uri = f"turn:{HERE}:{shell.tcp_addresses[0][1]}?transport=tcp"
+            relay = await Relay.open(
+                IceServer.parse(uri, "robot", "secret"), on_datagram=lambda *_: None
+            )
+            connections = dict(shell._connections)
+            assert len(connections) == 1
+            for _ in range(3):
+                with bind(HERE) as peer:
+                    relay.send(b"to one more peer", peer.getsockname())
+                    while True:
+                        with contextlib.suppress(BlockingIOError):
+                            assert peer.recv(100) == b"to one more peer"
+                            break
+                        await asyncio.sleep(0.005)
+                assert shell._connections == connections
+            await relay.close()
+            while shell._connections:
+                await asyncio.sleep(0.005)
+
+    asyncio.run(main())
+
+
 def test_rfc8489_6_2_2_6_what_was_asked_before_the_client_stopped_is_answered():
     """The last request and the end of the client's side come in one piece."""
 
