@@ -54,7 +54,7 @@ _HOME = {
             "RecordingCutShort",
             "RecordingVersionMismatch",
             "RelayDenied",
-        "RestartRefused",
+            "RestartRefused",
             "ServerUnreachable",
             "SignalingFailed",
             "WrongSecret",

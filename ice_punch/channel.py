@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -25,7 +25,7 @@ from ice_punch.errors import (
 )
 from ice_punch.ice import IceState, StateChanged
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
-from ice_punch.outbox import PART, SEND_QUEUE, Outbox
+from ice_punch.outbox import PART, SEND_QUEUE, Outbox, as_sequence
 from ice_punch.path import Path
 from ice_punch.report import Report
 
@@ -159,7 +159,7 @@ class Channel:
             dropped_queue_full=outbox.dropped_full,
             dropped_by_host=losses.by_host,
             dropped_too_large=losses.too_large,
-            dropped_unroutable=losses.unroutable,
+            dropped_unroutable=losses.unroutable + outbox.abandoned,
             dropped_oldest=inbox.dropped,
             dropped_strangers=counters["data_from_strangers"],
             dropped_malformed=malformed,
@@ -212,9 +212,10 @@ class Channel:
         else:
             self._outbox.put_until(data, expires_in)
 
-    def send_many_nowait(self, datagrams: Sequence[Buffer]) -> None:
+    def send_many_nowait(self, datagrams: Iterable[Buffer]) -> None:
         """``send_nowait`` for several, in order, or for none of them if one is refused."""
         self._raise_end()
+        datagrams = as_sequence(datagrams)
         if self._dtls is None:
             self.connection.send_many_nowait(datagrams)
             return
@@ -228,8 +229,9 @@ class Channel:
         await self._outbox.room()
         self.send_nowait(data, expires_in=expires_in)
 
-    async def send_many(self, datagrams: Sequence[Buffer]) -> None:
+    async def send_many(self, datagrams: Iterable[Buffer]) -> None:
         """``send_many_nowait``, a part at a time, each once there is room. Raises the same."""
+        datagrams = as_sequence(datagrams)
         for start in range(0, len(datagrams), PART):
             part = datagrams[start : start + PART]
             await self._outbox.room(len(part))

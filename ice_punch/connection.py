@@ -52,7 +52,7 @@ from ice_punch.net.ice_server import IceServer
 from ice_punch.net.monitor import NetworkChanged
 from ice_punch.net.remote_candidates import RemoteCandidates
 from ice_punch.net.roaming import Roaming
-from ice_punch.outbox import PART, SEND_QUEUE, Outbox
+from ice_punch.outbox import PART, SEND_QUEUE, Outbox, as_sequence
 from ice_punch.path import PATH_MTU, Path, headers
 from ice_punch.report import Report
 from ice_punch.sdp import (
@@ -508,8 +508,9 @@ class IceConnection:
         else:
             self._outbox.put_until(data, expires_in)
 
-    def send_many_nowait(self, datagrams: Sequence[Buffer]) -> None:
+    def send_many_nowait(self, datagrams: Iterable[Buffer]) -> None:
         """``send_nowait`` for several, in order, or for none of them if one is refused."""
+        datagrams = as_sequence(datagrams)
         if [True for data in datagrams if data and data[0] < 4 and data[4:8] == COOKIE]:
             raise DatagramRefused(LIKE_STUN)
         self._outbox.put_many(datagrams)
@@ -520,8 +521,9 @@ class IceConnection:
         await self._outbox.room()
         self.send_nowait(data, expires_in=expires_in)
 
-    async def send_many(self, datagrams: Sequence[Buffer]) -> None:
+    async def send_many(self, datagrams: Iterable[Buffer]) -> None:
         """``send_many_nowait``, a part at a time, each once there is room. Raises the same."""
+        datagrams = as_sequence(datagrams)
         for start in range(0, len(datagrams), PART):
             part = datagrams[start : start + PART]
             await self._outbox.room(len(part))

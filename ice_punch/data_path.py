@@ -18,6 +18,8 @@ from ice_punch.path_probe import PathProbes
 PATHS_REMEMBERED = 8
 """Paths whose MTU is kept in mind when another one carries data."""
 
+LARGE = 576
+"""Bytes from which a datagram may need the path MTU that was found."""
 TELL_EVERY = 0.05
 """Seconds between words to the agent that data is sent and received."""
 
@@ -71,6 +73,8 @@ class DataPath:
         self._search: PathMtuSearch | None = None
         self._searches: dict[tuple[Address, Address], PathMtuSearch] = {}
         self._told_at = -TELL_EVERY
+        self._largest = 0
+        """Bytes of the largest datagram since the agent was told, or one that is large."""
         self._pacing_rate: float | None = None
         self._limit = -1
         self._ever = False
@@ -201,13 +205,17 @@ class DataPath:
         self.losses.unroutable += done - sent - dropped - too_large
 
     def _note_sending(self, sizes: Sequence[int]) -> None:
+        # Any large datagram counts, and only one of many words to the agent is said.
+        if self._largest < LARGE:
+            self._largest = max(self._largest, *sizes)
         now = self._clock()
         if now < self._told_at + TELL_EVERY:
             return
         self._told_at = now
         self._agent.data_sent(now)
         if self._search is not None and self.pair is not None:
-            self._search.used(max(sizes, default=0) + headers(self.pair), now)
+            self._search.used(self._largest + headers(self.pair), now)
+        self._largest = 0
         self._on_timer()
 
     def release(self) -> socket.socket | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, cast
 
 from ice_punch.datagram import Buffer
@@ -23,6 +23,11 @@ YIELD_AFTER = 256
 Sink = Callable[[Sequence[Buffer], Sequence[int]], int]
 """Sends datagrams, of so many bytes each, in order, and returns how many it has dealt with; the
 rest waits for ``resume``."""
+
+
+def as_sequence(datagrams: Iterable[Buffer]) -> Sequence[Buffer]:
+    """Datagrams that can be counted and cut into parts."""
+    return datagrams if isinstance(datagrams, list | tuple) else list(datagrams)
 
 
 class _Perishable(NamedTuple):
@@ -58,6 +63,8 @@ class Outbox:
         self.expired = 0
         self.dropped_full = 0
         """Dropped because the queue was full: the newest, or with ``newest_wins`` the oldest."""
+        self.abandoned = 0
+        """Still in the queue when the end came."""
         self._sink = sink
         self._raise_end = raise_end
         self._capacity = capacity
@@ -78,10 +85,10 @@ class Outbox:
 
     def put(self, data: Buffer) -> None:
         """Take one datagram. Raises DatagramTooLarge, or what ``raise_end`` raises."""
-        if len(data) > self.limit:
-            self._refuse(data)
         if type(data) is not bytes:
             data = bytes(data)
+        if len(data) > self.limit:
+            self._refuse(data)
         if not self._in_turn:
             self._begin_turn(data)
             return
@@ -93,6 +100,7 @@ class Outbox:
 
     def put_until(self, data: Buffer, expires_in: float) -> None:
         """``put`` for a datagram that is not worth sending later than ``expires_in`` s from now."""
+        data = bytes(data)
         if len(data) > self.limit:
             self._refuse(data)
         if not expires_in >= 0:
@@ -100,7 +108,7 @@ class Outbox:
             return
         self._perishable += 1
         expires_at = self._loop.time() + max(expires_in, LEAST_LIFE)
-        entry = _Perishable(bytes(data), expires_at)
+        entry = _Perishable(data, expires_at)
         if not self._in_turn:
             self._begin_turn(entry)
             return
@@ -111,6 +119,8 @@ class Outbox:
 
     def put_many(self, datagrams: Sequence[Buffer]) -> None:
         """Take datagrams in order, or none of them. Raises as ``put``."""
+        if memoryview in set(map(type, datagrams)):  # its length may not be one of bytes
+            datagrams = [bytes(d) if type(d) is memoryview else d for d in datagrams]
         sizes = list(map(len, datagrams))
         if not sizes:
             return
@@ -297,8 +307,9 @@ class Outbox:
                 future.set_result(None)
 
     def close(self) -> None:
-        """Nothing can leave any more; what still waits is dropped."""
+        """Nothing can leave any more; what still waits is dropped and counted."""
         self.limit = -1
+        self.abandoned += len(self._queue)
         self._queue.clear()
         self._perishable = 0
         if self._timer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -112,6 +113,24 @@ def test_what_is_sent_may_be_changed_afterwards() -> None:
         kernel.room = None
         outbox.resume()
         assert kernel.sent == [b"first", b"other", b"third"]
+
+    run(test)
+
+
+def test_the_size_of_a_view_is_counted_in_bytes() -> None:
+    async def test() -> None:
+        kernel = Kernel()
+        outbox = outbox_of(kernel)
+        words = memoryview(array.array("I", range(400)))  # 400 items, 1600 bytes
+        for refused in (
+            lambda: outbox.put(words),
+            lambda: outbox.put_until(words, 1),
+            lambda: outbox.put_many([b"x", words]),
+        ):
+            with pytest.raises(DatagramTooLarge):
+                refused()
+        outbox.put_many([words[:10]])
+        assert kernel.sent == [words[:10].tobytes()]
 
     run(test)
 
@@ -321,7 +340,7 @@ def test_the_end_wakes_whoever_waits() -> None:
         await asyncio.sleep(0)
         outbox.close()
         await asyncio.wait_for(asyncio.gather(*waiting), 1)
-        assert outbox.queued == 0
+        assert (outbox.queued, outbox.abandoned) == (0, 2)
 
     run(test)
 
