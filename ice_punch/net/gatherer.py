@@ -31,6 +31,7 @@ from ice_punch.net.servers import ServerAddresses
 from ice_punch.net.udp import DatagramHandler, SegmentsHandler
 from ice_punch.report import Report, ServerReport
 
+_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104
 TOLD_WITHIN = 0.5
 """Seconds in which an Allocate request has to tell the address of its base; after that a Binding
 request asks too, which is half as long on its way, and needs no relay."""
@@ -78,6 +79,8 @@ class Gatherer:
         self._on_icmp_error = on_icmp_error
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
+        self._known: dict[str, None] = {}
+        """The addresses that were gathered on, with a socket or without."""
         self._sockets: dict[str, HostSocket] = {}
         """By IP address."""
         self._spoiled: list[HostSocket] = []
@@ -103,6 +106,7 @@ class Gatherer:
         RelayDenied when no candidate of any kind came of it.
         """
         addresses = self._options.addresses()
+        self._known.update(dict.fromkeys(a.ip for a in addresses))
         self.servers.here(addresses)
         sockets: list[HostSocket] = []
         if not self._options.relay_only:
@@ -143,14 +147,18 @@ class Gatherer:
     # -- addresses that come and go -----------------------------------------------------------
 
     def addresses_in_use(self) -> list[str]:
-        """Those of host candidates, and those that relays are reached from."""
-        return [*self._sockets, *(relay.local_ip for relay in self._relays.open)]
+        """Those that were gathered on, and those that relays are reached from."""
+        from_relays = [r.local_ip for r in self._relays.open if r.local_ip not in _UNSPECIFIED]
+        return [*self._known, *from_relays]
 
     def change(self, change: NetworkChanged) -> None:
         """Forget what went, gather on what came: with the same servers and the same rules. New
         candidates are told by the agent as all are (RFC 8838 section 10)."""
         if self._closed:
             return
+        for ip in change.removed:
+            self._known.pop(ip, None)
+        self._known.update(dict.fromkeys(a.ip for a in change.added))
         lost = self._drop(change.removed)
         addresses = self._options.snapshot().usable if change.added or lost else ()
         self.servers.here(addresses)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 from collections.abc import Iterable
 from typing import Protocol
@@ -57,13 +56,14 @@ class ServerAddresses:
 
     async def translated(self, ipv4: str) -> str | None:
         """The IPv6 address by which NAT64 lets us reach an IPv4 address; None without NAT64."""
-        if not self.may_translate or self._discovery is None:
+        discovery = self._discovery
+        if not self.may_translate or discovery is None:
             return None
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait([self._discovery])
-            prefix = self._discovery.result()
-            return None if prefix is None else prefix.embed(ipv4)
-        return None
+        await asyncio.wait([discovery])
+        if discovery.cancelled():  # there is another network
+            return None
+        prefix = discovery.result()
+        return None if prefix is None else prefix.embed(ipv4)
 
     async def resolve(self, server: IceServer) -> list[Address]:
         """The addresses of a server, of families that are allowed. Raises ServerUnreachable."""

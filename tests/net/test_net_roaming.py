@@ -17,6 +17,7 @@ from ice_punch.net.gatherer import Gatherer
 from ice_punch.net.host_socket import HostSocket
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.interfaces import InterfaceAddress
+from ice_punch.net.monitor import compare
 from ice_punch.net.udp import bind
 from ice_punch.stun import Method
 from support.coturn import Coturn
@@ -134,7 +135,7 @@ def test_an_address_that_goes_takes_its_candidates_its_relay_and_its_socket_alon
             bases = set(gatherer_of(connection).paths)
             assert bases == {c.base for c in connection.local_candidates}
             assert connection.counters["addresses_gone"] == 1
-            assert gatherer_of(connection).addresses_in_use() == [SECOND, SECOND]
+            assert set(gatherer_of(connection).addresses_in_use()) == {SECOND}
         await asyncio.sleep(0)
         assert open_sockets() == before
 
@@ -171,6 +172,28 @@ def test_a_relay_that_went_with_its_address_is_opened_again_from_another() -> No
             assert second.type == "relay"
             assert second.address != first.address
             assert nat.methods().count(Method.ALLOCATE) == 4
+
+    asyncio.run(main())
+
+
+def test_with_relays_alone_a_network_is_not_taken_for_a_new_one() -> None:
+    """While the first relay is on its way, and where it does not use every address there is."""
+
+    async def main() -> None:
+        options = replace(
+            HERE, relay_only=True, interface_filter=lambda address: address.ip in (FIRST, "::1"),
+            ipv6=True,
+        )  # fmt: skip
+        async with TurnThroughNat() as nat:
+            connection = IceConnection(options=options, ice_servers=[nat.ice_server])
+            gathering = asyncio.ensure_future(gathered(connection))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            usable = options.snapshot()
+            assert not compare(gatherer_of(connection).addresses_in_use(), usable)
+            await gathering
+            assert not compare(gatherer_of(connection).addresses_in_use(), usable)
+            await connection.close()
 
     asyncio.run(main())
 

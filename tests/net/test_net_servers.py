@@ -95,6 +95,38 @@ def test_name_servers_that_never_answer_cost_two_seconds_at_most(
     asyncio.run(main())
 
 
+def test_another_network_ends_the_wait_for_what_the_last_one_would_have_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = Names(monkeypatch, DNS64)
+    names.delay = 5.0
+
+    async def main() -> None:
+        addresses = ServerAddresses(GatheringOptions())
+        addresses.here([V6])
+        waiting = asyncio.ensure_future(addresses.translated("203.0.113.9"))
+        await asyncio.sleep(0.05)
+        names.delay = 0.0
+        addresses.here([InterfaceAddress("wlan0", "2001:db8:2::5", 64)])
+        async with asyncio.timeout(1.0):
+            assert await waiting is None
+            assert await addresses.translated("203.0.113.9") == "64:ff9b::cb00:7109"
+        addresses.close()
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_a_server_can_be_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    Names(monkeypatch, DNS64).delay = 5.0
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await resolved([V6], STUN)
+
+    asyncio.run(main())
+
+
 def candidates_after(
     monkeypatch: pytest.MonkeyPatch, lines: list[str], *, here: list[InterfaceAddress]
 ) -> tuple[list[Candidate], bool]:

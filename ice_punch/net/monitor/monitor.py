@@ -112,7 +112,10 @@ class NetworkMonitor:
 
     def _compare(self) -> None:
         self._due = None
-        change = compare(self._used(), self._look())
+        try:
+            change = compare(self._used(), self._look())
+        except OSError:
+            return  # the system can not be asked just now; the next news has it asked again
         if change:
             self._recent.update([*(a.ip for a in change.added), *change.removed])
             self._changed_at = self._loop.time()
