@@ -88,6 +88,7 @@ class SignalingServer:
         self._sockets: dict[int, Socket] = {}
         self._last_number = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._fetching: set[asyncio.Task[None]] = set()
         self._closed = False
         self._secure = False
@@ -414,9 +415,11 @@ class SignalingServer:
         if at is None or self._closed:
             return
         if self._timer is not None:
-            if self._timer.when() <= at:
+            # uvloop's handle of what is due already does not know when it is.
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
+        self._timer_at = at
         self._timer = self._loop.call_at(at, self._on_timer)
 
     def _on_timer(self) -> None:
