@@ -6,7 +6,7 @@ read, and every call looks for errors and raises an exception where there is not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from OpenSSL import SSL
@@ -23,6 +23,9 @@ FEED = 16384
 GREATEST_RECORD = FEED + 256 + 13
 """Bytes of a record with its header (RFC 6347 section 4.1, RFC 5246 section 6.2.3)."""
 GREATEST_CONTENT = 16384
+
+Meal = tuple[int, int, int]
+"""Where records begin and end in a buffer, and how many they are."""
 
 _binding: Any = getattr(_util, "lib", None)
 _ffi: Any = getattr(_util, "ffi", None)
@@ -111,12 +114,11 @@ class BindingsCodec:
         return memoryview(_ffi.buffer(output, size))
 
     def decrypt(
-        self, records: Buffer, start: int, end: int, count: int
+        self, records: Buffer, meals: Iterable[Meal]
     ) -> tuple[list[bytes], SSL.Error | None]:
-        """What is in ``count`` whole records, which lie between ``start`` and ``end``.
+        """What is in whole records, some of which OpenSSL may drop, up to the first error if any.
 
-        They are no more than `FEED` bytes, or one record. Fewer come back where OpenSSL dropped
-        some, with the error if there was one.
+        A meal is no more than `FEED` bytes, or one record.
         """
         delivered: list[bytes] = []
         add, read, ssl, unpack = delivered.append, _binding.SSL_read, self._ssl, _ffi.unpack
@@ -127,12 +129,17 @@ class BindingsCodec:
         try:
             # What others left in the queue of this thread would pass for an error of ours.
             _binding.ERR_clear_error()
-            _binding.BIO_write(self._into_ssl, _ffi.from_buffer(records) + start, end - start)
-            for _ in range(count):
-                size = read(ssl, plaintext, GREATEST_CONTENT)
-                if size <= 0:
-                    return delivered, self._error_of(size)
-                add(unpack(plaintext, size))
+            source, write, into = _ffi.from_buffer(records), _binding.BIO_write, self._into_ssl
+            for start, end, count in meals:
+                write(into, source + start, end - start)
+                for _ in range(count):
+                    size = read(ssl, plaintext, GREATEST_CONTENT)
+                    if size <= 0:
+                        error = self._error_of(size)
+                        if error is not None:
+                            return delivered, error
+                        break
+                    add(unpack(plaintext, size))
             return delivered, None
         finally:
             _scratch.append(plaintext)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from OpenSSL import SSL
 
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import openssl
-from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT, BindingsCodec
+from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT, BindingsCodec, Meal
 from ice_punch.dtls.certificate import Certificate
 from ice_punch.dtls.records import split_records
 
@@ -25,7 +25,7 @@ class Codec(Protocol):
     ) -> memoryview: ...
 
     def decrypt(
-        self, records: Buffer, start: int, end: int, count: int
+        self, records: Buffer, meals: Iterable[Meal]
     ) -> tuple[list[bytes], SSL.Error | None]: ...
 
 
@@ -45,17 +45,18 @@ class PublicCodec:
         return memoryview(self._connection.bio_read(room))
 
     def decrypt(
-        self, records: Buffer, start: int, end: int, count: int
+        self, records: Buffer, meals: Iterable[Meal]
     ) -> tuple[list[bytes], SSL.Error | None]:
         delivered: list[bytes] = []
-        self._connection.bio_write(bytes(memoryview(records)[start:end]))
-        try:
-            for _ in range(count):
-                delivered.append(self._connection.recv(GREATEST_CONTENT))
-        except SSL.WantReadError:
-            return delivered, None
-        except SSL.Error as error:
-            return delivered, error
+        for start, end, count in meals:
+            self._connection.bio_write(bytes(memoryview(records)[start:end]))
+            try:
+                for _ in range(count):
+                    delivered.append(self._connection.recv(GREATEST_CONTENT))
+            except SSL.WantReadError:
+                continue
+            except SSL.Error as error:
+                return delivered, error
         return delivered, None
 
 
@@ -73,12 +74,12 @@ def is_sound(candidate: type[Codec]) -> bool:
         damaged = found[2][:-1] + bytes((found[2][-1] ^ 1,))
         arrived = b"".join((found[0], found[0], found[1], damaged, found[3]))
         expected = ([b"first", b"second" * 150, b"fourth"], None)
-        if receiver.decrypt(b"-" + arrived, 1, 1 + len(arrived), 5) != expected:
+        if receiver.decrypt(b"-" + arrived, [(1, 1 + len(arrived), 5)]) != expected:
             return False
         # As much at once as it will ever be
         many = [bytes((n,)) * (FEED // 13 - 60) for n in range(13)]
         records = sender.encrypt(many, FEED)
-        return receiver.decrypt(records, 0, len(records), 13) == (many, None)
+        return receiver.decrypt(records, [(0, len(records), 13)]) == (many, None)
     except (AttributeError, TypeError, ValueError, LookupError, SSL.Error):
         return False
 

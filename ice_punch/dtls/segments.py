@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ice_punch.datagram import Buffer
-from ice_punch.dtls.bindings import FEED, GREATEST_RECORD
+from ice_punch.dtls.bindings import FEED, GREATEST_RECORD, Meal
 from ice_punch.dtls.records import APPLICATION_DATA, HEADER_SIZE
 
 _DATA_1_2 = bytes((APPLICATION_DATA,)) + b"\xfe\xfd"
@@ -89,11 +89,8 @@ class RecordShape:
         return all(buffer[at:end:size].count(first[at]) == count for at in fixed)
 
 
-def meals(end: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Parts of what are whole datagrams of ``size`` bytes, each as much as OpenSSL takes at once.
-
-    Start, end and the number of datagrams.
-    """
+def meals(end: int, size: int) -> Iterator[Meal]:
+    """Parts of datagrams of ``size`` bytes back to back, each as much as OpenSSL takes at once."""
     step = max(FEED // size, 1) * size
     for start in range(0, end, step):
         stop = min(start + step, end)

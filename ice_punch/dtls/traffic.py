@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from OpenSSL import SSL
 
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import codec, openssl, records
-from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT
+from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT, Meal
 from ice_punch.dtls.events import DtlsCounters
 from ice_punch.dtls.segments import RecordShape, Segments, cut, meals
 from ice_punch.errors import DatagramRefused, DatagramTooLarge
@@ -112,7 +112,7 @@ class Traffic:
 
     def decrypt_one(self, record: bytes, now: float) -> list[bytes]:
         """What a datagram brings that `is_data`."""
-        return self._decrypt(record, 0, len(record), 1, now)
+        return self._decrypt(record, 1, [(0, len(record), 1)], now)
 
     def decrypt(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
         """What datagrams bring for the application, in order."""
@@ -120,7 +120,8 @@ class Traffic:
         if len(datagrams) > 1 and all(len(datagram) == size for datagram in datagrams):
             joined = b"".join(datagrams)
             if self._shape.fit(joined, len(joined), size):
-                return self._decrypt_equal(joined, len(joined), size, now)
+                count = len(datagrams)
+                return self._decrypt(joined, count, meals(len(joined), size), now)
         return self._decrypt_each(datagrams, now)
 
     def decrypt_segments(self, buffer: Buffer, end: int, size: int, now: float) -> list[bytes]:
@@ -131,17 +132,9 @@ class Traffic:
         whole = end - end % size
         if not (whole and self._shape.fit(buffer, whole, size)):
             return self._decrypt_each(cut_apart(buffer, end, size), now)
-        received = self._decrypt_equal(buffer, whole, size, now)
+        received = self._decrypt(buffer, whole // size, meals(whole, size), now)
         if whole < end:
             received += self._decrypt_each((bytes(buffer[whole:end]),), now)
-        return received
-
-    def _decrypt_equal(
-        self, buffer: bytes | bytearray, end: int, size: int, now: float
-    ) -> list[bytes]:
-        received: list[bytes] = []
-        for start, stop, count in meals(end, size):
-            received += self._decrypt(buffer, start, stop, count, now)
         return received
 
     def _decrypt_each(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
@@ -152,7 +145,8 @@ class Traffic:
         def eat() -> None:
             if meal:
                 joined = b"".join(meal)
-                received.extend(self._decrypt(joined, 0, len(joined), len(meal), now))
+                whole = [(0, len(joined), len(meal))]
+                received.extend(self._decrypt(joined, len(meal), whole, now))
                 meal.clear()
 
         for datagram in datagrams:
@@ -169,12 +163,15 @@ class Traffic:
         eat()
         return received
 
-    def _decrypt(self, buffer: Buffer, start: int, end: int, count: int, now: float) -> list[bytes]:
+    def _decrypt(
+        self, buffer: Buffer, count: int, meals: Iterable[Meal], now: float
+    ) -> list[bytes]:
+        """What ``count`` records bring, in as many meals as OpenSSL takes them in."""
         self._counters.datagrams_received += count
         if self._over:
             self._counters.late += count
             return []
-        delivered, error = self._codec.decrypt(buffer, start, end, count)
+        delivered, error = self._codec.decrypt(buffer, meals)
         if delivered:
             self._counters.application_received += len(delivered)
             self._on_data()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from dtls_support import connected_pair
@@ -13,6 +13,7 @@ from OpenSSL import SSL
 
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import codec
+from ice_punch.dtls.bindings import Meal
 from ice_punch.dtls.codec import BindingsCodec, PublicCodec, is_sound
 from ice_punch.dtls.segments import RecordShape, Segments, cut
 
@@ -33,7 +34,9 @@ class Renamed(BindingsCodec):
 
 
 class Plaintext(PublicCodec):
-    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview:
+    def encrypt(
+        self, datagrams: Sequence[Buffer], room: int, into: bytearray | None = None
+    ) -> memoryview:
         super().encrypt(datagrams, room)
         record = b"\x17\xfe\xfd\x00\x01" + bytes(6)
         bodies = (len(d).to_bytes(2) + bytes(d) for d in datagrams)
@@ -41,26 +44,36 @@ class Plaintext(PublicCodec):
 
 
 class Joining(PublicCodec):
-    def encrypt(self, datagrams: Sequence[Buffer], room: int) -> memoryview:
+    def encrypt(
+        self, datagrams: Sequence[Buffer], room: int, into: bytearray | None = None
+    ) -> memoryview:
         return super().encrypt([b"".join(datagrams)], room)
 
 
 class Replaying(PublicCodec):
     def decrypt(
-        self, records: Buffer, start: int, end: int, count: int
+        self, records: Buffer, meals: Iterable[Meal]
     ) -> tuple[list[bytes], SSL.Error | None]:
-        delivered, error = super().decrypt(records, start, end, count)
+        delivered, error = super().decrypt(records, meals)
         return [delivered[0], *delivered], error
 
 
 class Forgetful(PublicCodec):
     def decrypt(
-        self, records: Buffer, start: int, end: int, count: int
+        self, records: Buffer, meals: Iterable[Meal]
     ) -> tuple[list[bytes], SSL.Error | None]:
-        return super().decrypt(records, 0, end, count)
+        return super().decrypt(records, [(0, end, count) for _, end, count in meals])
 
 
-@pytest.mark.parametrize("bad", [Renamed, Plaintext, Joining, Replaying, Forgetful])
+class Greedy(PublicCodec):
+    def decrypt(
+        self, records: Buffer, meals: Iterable[Meal]
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        delivered, error = super().decrypt(records, meals)
+        return delivered[:12], error
+
+
+@pytest.mark.parametrize("bad", [Renamed, Plaintext, Joining, Replaying, Forgetful, Greedy])
 def test_a_codec_that_is_not_sound_is_found_out(bad: type[codec.Codec]) -> None:
     assert not is_sound(bad)
 
