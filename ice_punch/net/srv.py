@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ where their queries go nowhere, and few servers have any."""
 MOST_TARGETS = 8
 
 Target = tuple[str, int]
+_imported: set[str] = set()
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -44,6 +46,7 @@ async def resolve_server(
     try:
         await asyncio.wait({direct, seeking}, return_when=asyncio.FIRST_COMPLETED)
         if not seeking.done():
+            await _load()
             failed = direct.exception() is not None
             await asyncio.wait({seeking}, timeout=timeout if failed else PATIENCE)
         targets = seeking.result() if seeking.done() else None
@@ -84,12 +87,13 @@ async def _resolve_all(
 async def find_targets(server: IceServer, timeout: float) -> list[Target]:
     """Host names and ports of the service, in the order to try them; none where there are no
     records. Raises ServerUnreachable where they say that the service is not offered."""
-    from dns.exception import DNSException
-    from dns.rdtypes.IN.SRV import SRV
-
     host = server.host.removesuffix(".")
     if "." not in host or host.endswith((".local", ".localhost")):  # no name of the DNS
         return []
+    await _load()
+    from dns.exception import DNSException
+    from dns.rdtypes.IN.SRV import SRV
+
     name = f"_{server.scheme}._{server.transport}.{host}."
     try:
         answer = await make_resolver().resolve(name, "SRV", lifetime=timeout)
@@ -116,3 +120,13 @@ def make_resolver() -> Resolver:
     from dns.asyncresolver import Resolver
 
     return Resolver()
+
+
+async def _load() -> None:
+    """Import what is slow to import beside the event loop: a twentieth of a second, and much more
+    where dnspython finds libraries for DNS over HTTPS and QUIC."""
+    loop = asyncio.get_running_loop()
+    for name in ("dns.asyncresolver", "dns.rdtypes.IN.SRV"):
+        if name not in _imported:
+            await loop.run_in_executor(None, importlib.import_module, name)
+            _imported.add(name)
