@@ -106,9 +106,13 @@ def _check_all(message: Message, kind: AttributeType[object]) -> None:
 
 
 def _serve(data: bytes) -> None:
-    server = BindingServer(SERVER, ("198.51.100.2", 3479))
+    server, other = (BindingServer(SERVER, ("198.51.100.2", 3479)) for _ in range(2))
     server.receive_datagram(data, CLIENT, SERVER, 0.0)
     answers = server.datagrams_to_send(0.0)
+    # The short way of plain requests, and the full path
+    other.answer_plain = lambda *_: None  # type: ignore[method-assign]
+    other.receive_datagram(data, CLIENT, SERVER, 0.0)
+    assert (other.datagrams_to_send(0.0), other.counters) == (answers, server.counters)
     assert len(answers) <= 1
     for answer in answers:
         assert answer.destination[0] == CLIENT[0]
