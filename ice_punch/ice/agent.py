@@ -270,8 +270,6 @@ class Agent:
     def remove_local_candidate(self, address: Address, now: float) -> None:
         """The interface of the base at ``address`` is gone, and with it every candidate and pair of
         this base. Another pair takes over where there is one, else a restart is advised."""
-        if self._lineage.over:
-            return
         self._queries.remove_base(address)
         for generation in self._generations:
             generation.remove_base(address, now)
@@ -293,8 +291,7 @@ class Agent:
         self._advice.restarted(now)
         if fresh_sockets:
             self._counters["fresh_starts"] += 1
-            self._queries.stop()
-            self._queries.stopped = False
+            self._queries.start_over()
         else:
             self._queries.ask_again()
         self._advance(now)

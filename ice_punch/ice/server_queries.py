@@ -266,6 +266,13 @@ class ServerQueries:
             query.transaction = None
             self._waiting.append(query)
 
+    def start_over(self) -> None:
+        """Every base is another one: an ICE restart with fresh sockets."""
+        self.stop()
+        self.stopped = False
+        self.all.clear()
+        self._done.clear()
+
     def remove_base(self, base: Address) -> None:
         """Nothing is asked from this address any more."""
         self._done.discard(base)

@@ -210,22 +210,38 @@ class Session:
     def base_gone(self, pair: CandidatePair, now: float) -> None:
         """The interface of a pair is gone. Where that was the last way, a restart may find another
         one: the session waits for it as it waits for an answer."""
-        for table in (self.selected, self.nominating, self.detours):
-            if table.get(pair.component) is pair:
-                del table[pair.component]
+        detour = self._drop(pair)
         why = "the interface of the path is gone"
         if self.state in LIVE and self.best_pair(pair.component) is None:
             self.stranded_at = now
             self.set_state(IceState.DISCONNECTED, why)
         elif self.state is IceState.COMPLETED and pair.component not in self.selected:
             self.set_state(IceState.CONNECTED, f"{why}; another valid pair carries data")
+        elif detour:
+            self._back_on_selected(pair.component, why)
 
     def lost_pair(self, pair: CandidatePair, why: str) -> None:
         """A pair is valid no more; without another one the search goes on."""
-        for table in (self.selected, self.nominating, self.detours):
-            if table.get(pair.component) is pair:
-                del table[pair.component]
+        detour = self._drop(pair)
         if self.state in LIVE and self.best_pair(pair.component) is None:
             self.set_state(IceState.CHECKING, why)
         elif self.state is IceState.COMPLETED and pair.component not in self.selected:
             self.set_state(IceState.CONNECTED, f"{why}; another valid pair carries data")
+        elif detour:
+            self._back_on_selected(pair.component, why)
+
+    def _drop(self, pair: CandidatePair) -> bool:
+        """Whether it was a detour."""
+        detour = self.detours.get(pair.component) is pair
+        for table in (self.selected, self.nominating, self.detours):
+            if table.get(pair.component) is pair:
+                del table[pair.component]
+        return detour
+
+    def _back_on_selected(self, component: int, why: str) -> None:
+        """There is no way around the selected pair any more."""
+        selected = self.selected.get(component)
+        if selected is not None and selected.silent_since is not None:
+            self.set_state(IceState.DISCONNECTED, why)
+        else:
+            self.recovered(why)

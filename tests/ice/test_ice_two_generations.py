@@ -110,3 +110,44 @@ def test_pairs_that_crowd_each_other_out_do_no_harm() -> None:
     assert bench.agent.state is IceState.COMPLETED
     bench.agent.add_host_candidate(("192.0.2.2", 5000), bench.now)
     assert len(bench.agent.check_list) <= 3
+
+
+def test_an_interface_that_goes_after_the_end_is_not_there_in_the_restart() -> None:
+    bench = valid_bench()
+    bench.run(31.0)
+    assert bench.agent.state is IceState.FAILED
+    bench.agent.remove_local_candidate(LOCAL, bench.now)
+    restarted(bench)
+    assert bench.agent.local_candidates == ()
+    bench.agent.set_remote_parameters(PEER_NEW, bench.now, ta=0.02)
+    bench.signal(REMOTE)
+    assert len(bench.agent.check_list) == 0
+
+
+def test_fresh_sockets_leave_no_query_for_those_before() -> None:
+    server = ("203.0.113.10", 3478)
+    bench = valid_bench()
+    bench.agent.query_server("stun:s", server, LOCAL, bench.now)
+    bench.agent.restart(OURS_NEW, bench.now, fresh_sockets=True)
+    bench.agent.add_host_candidate((LOCAL[0], 5099), bench.now)
+    bench.agent.set_remote_parameters(PEER_NEW, bench.now, ta=0.02)
+    bench.agent.restart(Credentials("ourfrag3", "our-third-password-of-24c"), bench.now)
+    bench.take()
+    bench.run(1.0)
+    assert bench.agent.check_list.find(LOCAL, REMOTE) is None
+    assert not any(sent.destination == server for sent in bench.sent)
+
+
+def test_a_way_around_that_goes_leaves_the_silence() -> None:
+    """The selected pair is silent, another one carries data, and then its interface is gone."""
+    second = ("192.0.2.2", 5000)
+    bench = Bench(controlling=False, bases=(LOCAL, second), remotes=[REMOTE])
+    bench.answer_all(0.05)
+    bench.run(0.2)
+    bench.receive(bench.request(use_candidate=True))
+    bench.run(0.2)
+    bench.answer_all(0.05, when=lambda sent: sent.local == second)
+    bench.run(8.0)
+    assert bench.agent.state is IceState.CONNECTED
+    bench.agent.remove_local_candidate(second, bench.now)
+    assert bench.agent.state is IceState.DISCONNECTED
