@@ -56,7 +56,7 @@ from signaling.messages import (
 from signaling.randomness import RandomSource
 from signaling.throttle import Throttle
 
-_ICE_REFRESH = 0.8
+ICE_REFRESH = 0.8
 """The part of the lifetime of relay credentials after which new ones are sent."""
 ICE_RETRY = 10
 """The lifetime, in seconds, of having been told of no ICE servers because nobody knew any."""
@@ -270,7 +270,7 @@ class Rooms:
 
     def _plan_ice(self, member: Member, ice: IceInfo, now: float) -> None:
         if ice.ttl is not None:
-            member.ice_due = now + max(1.0, _ICE_REFRESH * ice.ttl)
+            member.ice_due = now + max(1.0, ICE_REFRESH * ice.ttl)
             self._set_timer(member.ice_due, _IceTimer(member.sid))
 
     def _refresh_ice(self, sid: str, now: float) -> None:

@@ -35,6 +35,8 @@ from signaling.randomness import RandomSource
 _log = logging.getLogger("signaling.server")
 
 _ICE_TIMEOUT = 3.0
+_BACKLOG = 4096
+"""Connections that the kernel holds: when thousands come back, a lost SYN costs seconds."""
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
 TLS_NEEDS_UVLOOP = (
     "TLS needs uvloop here (pip install 'ice-punch[uvloop]'): on the standard event loop every TLS "
@@ -162,6 +164,7 @@ class SignalingServer:
         self._secure = ssl is not None
         if ssl is not None and isinstance(self._loop, asyncio.BaseEventLoop):
             raise ListenFailed(TLS_NEEDS_UVLOOP)
+        options.setdefault("backlog", _BACKLOG)
         await self._backend.start(self._apply)
         try:
             self._names = list(await self._engine.listen(self, host, port, ssl, options))

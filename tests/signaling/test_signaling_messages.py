@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from signaling import client, codes, handover, limits, link, negotiation, rooms, session, spoken
 from signaling.errors import InvalidMessage
 from signaling.limits import Limits
 from signaling.messages import (
@@ -184,3 +185,30 @@ def test_the_document_names_every_message_code_and_limit() -> None:
     for name in Limits.__dataclass_fields__:
         value = getattr(Limits(), name)
         assert f"| `{name}` | {value:g} |" in text, (name, value)
+
+
+def test_the_document_has_the_numbers_of_the_code_that_are_no_limits_of_a_server() -> None:
+    document = Path(__file__).parents[2] / "docs" / "reference" / "signaling-protocol.md"
+    text = " ".join(document.read_text(encoding="utf-8").split())
+    for sentence in (
+        f"({negotiation.MAX_WAITING} of them, for {negotiation.MAX_WAIT:g} s)",
+        f"Restarts are {negotiation.RESTART_INTERVAL:g} s apart",
+        f"at most {session.WINDOW} signals unconfirmed",
+        f"silent for {session.SILENT_PINGS * Limits().ping:g} s",
+        f"or for {session.ANSWER_TIMEOUT:g} s while a signal is unconfirmed",
+        f"acknowledges every {session.ACK_EVERY} frames",
+        f"between 0 and {client.BACKOFF_FIRST:g} s, doubling with every failure to at most "
+        f"{client.BACKOFF_MAX:g} s",
+        f"once a connection held for {client.STABLE_AFTER:g} s",
+        f"clients accept {limits.SERVER_FRAME} bytes",
+        f"`<room>`: {limits.ROOM_MIN_LENGTH} to {limits.ROOM_MAX_LENGTH} characters",
+        f"at most {limits.TOKEN_MAX_LENGTH} characters",
+        f"`link`: 1 to {limits.LINK_MAX_LENGTH} characters",
+        f"`<secret>`: {link.SECRET_BYTES} to 64 random bytes",
+        f"from 1 to {codes.NUMBERS[-1]} and two of the {len(codes.words())} words",
+        f"which has {spoken.SEATS} seats",
+        f"after {codes.TRIES} the code is void",
+        f"after {handover.MAX_EXCHANGES} of any kind",
+        f"after {rooms.ICE_REFRESH:.0%} of it".replace("%", " %"),
+    ):
+        assert sentence in text, sentence
