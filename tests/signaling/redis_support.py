@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -30,9 +31,11 @@ class RedisServer:
         command_prefix: Sequence[str] = (),
         host: str = "127.0.0.1",
         port: int = 0,
+        password: str = "",
     ) -> None:
         self.host = host
         self.port = port or free_port()
+        self._password = password
         self._directory = directory
         self._options = options
         self._prefix = command_prefix
@@ -40,7 +43,8 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        return f"redis://{self.host}:{self.port}/0"
+        user = f":{self._password}@" if self._password else ""
+        return f"redis://{user}{self.host}:{self.port}/0"
 
     def __enter__(self) -> RedisServer:
         self.start()
@@ -62,6 +66,7 @@ class RedisServer:
                     *("--appendonly", "no"),
                     *("--dir", str(self._directory)),
                     *("--protected-mode", "no"),
+                    *(("--requirepass", self._password) if self._password else ()),
                     *self._options,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -77,7 +82,8 @@ class RedisServer:
     def ask(self, *words: str) -> bytes:
         """Run one command; the raw reply, empty if there is none."""
         command = [*self._prefix, *_CLI, self.host, "-p", str(self.port), *words]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=5)
+        environment = {**os.environ, "REDISCLI_AUTH": self._password}
+        done = subprocess.run(command, capture_output=True, check=False, timeout=5, env=environment)
         return done.stdout
 
     def kill(self) -> None:

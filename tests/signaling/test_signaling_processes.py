@@ -49,6 +49,11 @@ def status(url: str) -> int:
         return 0
 
 
+def text_of(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=3) as answer:
+        return str(answer.read().decode())
+
+
 def test_a_killed_process_takes_no_signal_with_it(redis: RedisServer) -> None:
     with serving(redis) as (doomed, first), serving(redis) as (_, second):
 
@@ -89,6 +94,38 @@ def test_whoever_does_not_come_back_from_a_killed_process_is_announced(redis: Re
                 await all_heard([watcher, lost])
 
         asyncio.run(run())
+
+
+def test_readiness_and_the_log_say_that_the_bus_is_gone(tmp_path: Path) -> None:
+    password = "a-password-for-the-bus"
+    with (
+        RedisServer(tmp_path, password=password) as redis,
+        serving(redis, "--metrics-port", "0") as (command, port),
+    ):
+        [metrics] = command.event("serving")["metrics"]
+        ready = f"http://127.0.0.1:{port}/readyz"
+        assert status(ready) == 200
+        assert "icepunch_bus_up 1.0" in text_of(metrics)
+        redis.kill()
+        command.until(lambda: status(ready) == 503, 10, "not ready")
+        assert status(f"http://127.0.0.1:{port}/healthz") == 200
+        assert "icepunch_bus_up 0.0" in text_of(metrics)
+        redis.start()
+        command.until(lambda: status(ready) == 200, 10, "ready again")
+        logged = [e["message"] for e in command.events if e["event"] == "log"]
+        assert any(message.startswith("bus lost") for message in logged)
+        assert logged[-1] == "bus up forgotten=True"
+        assert password not in json.dumps(command.events) + "".join(command.errors)
+
+
+def test_a_wrong_password_for_the_bus(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, password="right-password") as redis:
+        url = redis.url.replace("right", "wrong")
+        with Command(*SERVE, "--port", "0", "--redis", url) as command:
+            assert command.exit_code() == 1
+            [error] = [e for e in command.events if e["event"] == "error"]
+            assert "Redis" in error["message"]
+            assert "wrong-password" not in json.dumps(command.events) + "".join(command.errors)
 
 
 def test_a_drained_process_hands_everybody_over(redis: RedisServer) -> None:
