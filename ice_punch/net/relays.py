@@ -221,13 +221,16 @@ class Relays:
         self._on_change()
 
     def drop(self, ips: Iterable[str]) -> list[IceServer]:
-        """Our addresses ``ips`` are gone: so are the relays reached from there. Their servers."""
+        """Our addresses ``ips`` are gone: so are the relays reached from there. The servers of which
+        no relay is left."""
         gone = set(ips)
         dropped = [relay for relay in self.open if relay.local_ip in gone]
         for relay in dropped:
             self._forget(relay)
             relay.drop()
-        return [relay.server for relay in dropped]
+        left = [relay.server for relay in self.open]
+        servers = dict.fromkeys(relay.server for relay in dropped)
+        return [server for server in servers if server not in left]
 
     def _forget(self, relay: Relay) -> None:
         self.open.remove(relay)

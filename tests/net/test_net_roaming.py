@@ -176,6 +176,24 @@ def test_a_relay_that_went_with_its_address_is_opened_again_from_another() -> No
     asyncio.run(main())
 
 
+def test_where_another_relay_of_the_server_is_left_it_is_not_asked_again() -> None:
+    async def main() -> None:
+        async with (
+            TurnThroughNat() as nat,
+            IceConnection(options=HERE, ice_servers=[nat.ice_server]) as connection,
+        ):
+            await gathered(connection)
+            gatherer_of(connection).change(came(SECOND))
+            await until(lambda: "relay" in told(connection, SECOND))
+            await until(lambda: not gatherer_of(connection)._later)
+            asked = nat.methods().count(Method.ALLOCATE)
+            gatherer_of(connection).change(went(FIRST))
+            assert not gatherer_of(connection)._later
+            assert nat.methods().count(Method.ALLOCATE) == asked
+
+    asyncio.run(main())
+
+
 def test_with_relays_alone_a_network_is_not_taken_for_a_new_one() -> None:
     """While the first relay is on its way, and where it does not use every address there is."""
 
