@@ -221,8 +221,8 @@ class Relays:
         self._on_change()
 
     def drop(self, ips: Iterable[str]) -> list[IceServer]:
-        """Our addresses ``ips`` are gone: so are the relays reached from there. The servers of which
-        no relay is left."""
+        """Our addresses ``ips`` are gone: so are the relays reached from there. The servers that
+        have none left."""
         gone = set(ips)
         dropped = [relay for relay in self.open if relay.local_ip in gone]
         for relay in dropped:
