@@ -7,6 +7,8 @@ import gc
 
 import pytest
 
+from ice_punch.net import gathering_options, interfaces
+from ice_punch.net.gathering_options import GatheringOptions
 from ice_punch.net.interfaces import InterfaceAddress
 from ice_punch.net.monitor import (
     NetworkChanged,
@@ -249,3 +251,17 @@ def test_what_is_no_message_counts_and_is_looked_into(malformed) -> None:
         assert watch.stats.malformed == 1
 
     asyncio.run(main())
+
+
+def test_an_interface_that_the_user_named_may_go_and_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = [CELLULAR, WIFI]
+    monkeypatch.setattr(interfaces, "_enumerate", lambda: list(there))
+    monkeypatch.setattr(gathering_options, "is_running", lambda name: True)
+    options = GatheringOptions(interface="wwan0")
+    assert options.snapshot().usable == (CELLULAR,)
+    there.remove(CELLULAR)
+    assert compare([CELLULAR.ip], options.snapshot()) == NetworkChanged((), (CELLULAR.ip,))
+    there.append(CELLULAR)
+    assert compare([], options.snapshot()) == NetworkChanged((CELLULAR,), ())
