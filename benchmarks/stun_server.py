@@ -105,7 +105,7 @@ def load(port: int, sources: int, out: int, seconds: float) -> dict[str, float]:
 def measure(process: int, port: int, kind: str, seconds: float) -> Measured:
     before = cpu_seconds(process)
     answer = load(port, *LOADS[kind], seconds)
-    used = cpu_seconds(process) - before
+    used = max(cpu_seconds(process) - before, 1 / os.sysconf("SC_CLK_TCK"))
     return Measured(answer["right"] / answer["seconds"], answer["right"] / used)
 
 
