@@ -38,9 +38,10 @@ def observed(event: PeerEvent) -> Event:
             return _candidate("remote", candidate)
         case StateChanged():
             return {"event": "state", "state": event.state.value, "reason": event.reason}
-        case SelectedPairChanged(pair=pair):
+        case SelectedPairChanged(pair=pair, reason=reason):
             kind = "relayed" if pair.relayed else "direct"
-            return {"event": "selected", "kind": kind, "pair": _pair(pair.report())}
+            told = _pair(pair.report())
+            return {"event": "selected", "kind": kind, "pair": told, "reason": reason}
         case RestartAdvised(reason=reason):
             return {"event": "restart", "reason": reason}
         case NetworkChanged(added=added, removed=removed):
@@ -64,7 +65,8 @@ def recorded(line: AnyLine) -> Event | None:
         case lines.Selected(report=report):
             relayed = "relay" in (report.local_type, report.remote_type)
             kind = "relayed" if relayed else "direct"
-            return {"event": "selected", "kind": kind, "pair": _pair(report)}
+            told = _pair(report)
+            return {"event": "selected", "kind": kind, "pair": told, "reason": line.reason}
         case _:
             return None
 

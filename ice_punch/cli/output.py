@@ -70,6 +70,7 @@ class TextOutput:
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
+        self._selected = self._silent = False
 
     def listening(self, link: str, *options: str) -> None:
         from ice_punch.cli.qr import qr_code
@@ -101,6 +102,22 @@ class TextOutput:
             write_line("refused a peer with a wrong secret")
         elif self._verbose:
             write_line(one_line(events.as_text(told)))
+        else:
+            self._tell_of_path(told)
+
+    def _tell_of_path(self, told: dict[str, Any]) -> None:
+        """What becomes of a path that there was."""
+        if told["event"] == "selected":
+            if self._selected:
+                write_line(f"path: {told['kind']}, {one_line(told['reason'])}")
+            self._selected = True
+        elif told["event"] == "state" and self._selected:
+            silent = told["state"] == "disconnected"
+            if silent:
+                write_line(f"disconnected: {one_line(told['reason'])}")
+            elif self._silent and told["state"] in ("connected", "completed"):
+                write_line(f"connected again: {one_line(told['reason'])}")
+            self._silent = silent
 
     def connected(self, channel: Channel) -> None:
         path = channel.path

@@ -1,5 +1,5 @@
-"""The commands stay connected: their NAT moves every port in mid-session, and routers that claim early
-checks are passed, over our own signaling."""
+"""The commands stay connected: their NAT moves every port in mid-session, and routers that claim
+early checks are passed, over our own signaling."""
 
 from __future__ import annotations
 
