@@ -136,7 +136,7 @@ class Requests:
             remote = session.remote.learn(check.source, local.component, priority)
         session.validated.add((check.local, check.source))
         pair = session.check_list.find(check.local, check.source)
-        nominates = self._nominates(check)
+        nominates = self._nominates(check, local.component)
         concluded = local.component in session.selected
         if pair is None:
             if concluded and not nominates and not self._may_follow(check, local.component):
@@ -209,15 +209,16 @@ class Requests:
         session.check_list.remove(pair)
         session.remote.all.remove(pair.remote)
 
-    def _nominates(self, check: CheckReceived) -> bool:
+    def _nominates(self, check: CheckReceived, component: int) -> bool:
         """Whether the check nominates its pair, and no later nomination has come before."""
         session = self._session
         if not check.use_candidate or session.controlling:
             return False
-        if check.nomination < session.nomination:
+        if check.nomination < session.nominations.get(component, 0):
             session.counters["nominations_outdated"] += 1
             return False
-        session.nomination = check.nomination
+        session.nominations[component] = check.nomination
+        session.nomination = max(session.nomination, check.nomination)
         return True
 
     def _may_follow(self, check: CheckReceived, component: int) -> bool:

@@ -100,6 +100,8 @@ class Session:
         self.nominating: dict[int, CandidatePair] = {}
         self.nomination = 0
         """The number of the latest nomination, ours or the peer's, that replaces another."""
+        self.nominations: dict[int, int] = {}
+        """By component: the number of the peer's latest nomination."""
         self.direct_lost = False
         """Whether a relay carries data that took a direct path before."""
         self.detours: dict[int, CandidatePair] = {}
@@ -175,7 +177,8 @@ class Session:
         selected = self.selected.get(component)
         if selected is not None:
             return self.detours.get(component, selected)
-        return next((p for p in self.check_list if p.valid and p.component == component), None)
+        valid = [p for p in self.check_list if p.valid and p.component == component]
+        return next((p for p in valid if p.silent_since is None), valid[0] if valid else None)
 
     @property
     def all_components_valid(self) -> bool:

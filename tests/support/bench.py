@@ -23,6 +23,7 @@ from ice_punch.stun import (
     ERROR_CODE,
     ICE_CONTROLLED,
     ICE_CONTROLLING,
+    NOMINATION,
     PRIORITY,
     USE_CANDIDATE,
     USERNAME,
@@ -196,6 +197,7 @@ class Bench:
         *,
         controlling: bool | None = None,
         use_candidate: bool = False,
+        nomination: int = 0,
         priority: int | None = 1845501695,
         tie_breaker: int = 1,
         username: str | None = f"{OURS.ufrag}:{PEER.ufrag}",
@@ -216,6 +218,8 @@ class Bench:
         message.add(ICE_CONTROLLING if peer_controls else ICE_CONTROLLED, tie_breaker)
         if use_candidate:
             message.add(USE_CANDIDATE, True)
+        if nomination:
+            message.add(NOMINATION, nomination)
         return message.to_bytes(key=key, algorithms=(algorithm,), fingerprint=fingerprint)
 
     def answer(
