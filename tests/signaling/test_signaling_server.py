@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -12,9 +13,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from signaling_net import eventually, get, hear, join, raw_client, say
 from signaling_support import ROOM
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from signaling.auth import TrustedProxies
 from signaling.errors import ListenFailed
 from signaling.limits import Limits
 from signaling.messages import IceServerInfo
@@ -277,6 +279,96 @@ def test_connections_from_one_address_are_counted_and_the_next_is_http_429() -> 
 
     server = with_server(test, Limits(connections_per_address=3))
     assert server.counters["too_many_connections"] == 1
+
+
+def test_connections_from_one_address_come_at_a_rate_and_the_next_is_http_429() -> None:
+    async def run() -> None:
+        limits = Limits(accept_burst=3, accept_rate=0.01)
+        async with await SignalingServer.start(port=0, limits=limits) as server:
+            for _ in range(3):
+                async with raw_client(server) as client:
+                    await join(client)
+            with pytest.raises(InvalidStatus) as caught:
+                async with raw_client(server):
+                    pass
+            assert caught.value.response.status_code == 429
+            assert server.counters["too_many_accepts"] == 1
+
+    asyncio.run(run())
+
+
+def test_behind_a_trusted_proxy_every_client_counts_for_itself() -> None:
+    async def run() -> None:
+        proxies = TrustedProxies(["127.0.0.0/8"])
+        limits = Limits(connections_per_address=1)
+        async with await SignalingServer.start(port=0, limits=limits, proxies=proxies) as server:
+            url = f"ws://127.0.0.1:{server.port}/v1/ws"
+
+            def come(*forwarded: str) -> connect:
+                headers = [("X-Forwarded-For", value) for value in forwarded]
+                return connect(
+                    url, subprotocols=["icepunch.v1"], additional_headers=headers, proxy=None
+                )
+
+            async with come("192.0.2.1") as first, come("spoofed, 192.0.2.2") as second:
+                assert (await join(first))["you"] == {"ip": "192.0.2.1", "port": 0}
+                assert (await join(second))["you"]["ip"] == "192.0.2.2"
+                with pytest.raises(InvalidStatus) as caught:
+                    await come("192.0.2.1")
+                assert caught.value.response.status_code == 429
+            await eventually(lambda: server.sizes["connections"] == 0)
+            async with come("192.0.2.1") as again:
+                await join(again)
+
+    asyncio.run(run())
+
+
+def test_the_word_of_anybody_else_on_where_he_comes_from_is_not_taken() -> None:
+    async def test(server: SignalingServer) -> None:
+        headers = [("X-Forwarded-For", "192.0.2.1")]
+        url = f"ws://127.0.0.1:{server.port}/v1/ws"
+        async with connect(
+            url, subprotocols=["icepunch.v1"], additional_headers=headers, proxy=None
+        ) as client:
+            assert (await join(client))["you"]["ip"] == "127.0.0.1"
+
+    with_server(test)
+
+
+def test_drain_sends_everybody_away_over_its_window_and_lets_nobody_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        server = await SignalingServer.start(port=0)
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(raw_client(server)) for _ in range(6)]
+            for index, client in enumerate(clients):
+                await join(client, f"the-room-number-{index}-of-six")
+            dismissed: list[float] = []
+            dismiss = server._backend.dismiss
+
+            def watching(number: int) -> None:
+                dismissed.append(time.monotonic())
+                dismiss(number)
+
+            monkeypatch.setattr(server._backend, "dismiss", watching)
+            draining = asyncio.create_task(server.drain(0.6))
+
+            async def leave(client: ClientConnection) -> None:
+                assert await hear(client) == {"type": "drain", "in_s": 0.6, "jitter_s": 0.6}
+                await client.wait_closed()
+                assert client.close_code == 4000
+
+            await asyncio.sleep(0.05)
+            assert not server.ready
+            with pytest.raises(OSError, match=r"refused|Connect"):
+                await asyncio.open_connection("127.0.0.1", server.port)
+            await asyncio.gather(*map(leave, clients))
+            await draining
+            assert len(dismissed) == 6
+            assert dismissed[-1] - dismissed[0] > 0.4
+
+    asyncio.run(run())
 
 
 def test_close_sends_drain_and_4000_and_takes_no_longer_than_a_second_or_so() -> None:
