@@ -12,6 +12,9 @@ from ice_punch.ice.server_queries import QueryAnswered, QueryFailed, ServerQuery
 from ice_punch.report import ServerReport
 from ice_punch.stun import FailureReason
 
+MAX_REPORTS = 64
+"""The latest are kept: interfaces may come and go for days."""
+
 
 class Gathering:
     """Gives candidates to the current generation, and tells what came of the queries."""
@@ -86,4 +89,5 @@ class Gathering:
         query.reported, query.ended = True, outcome
         report = query.report(detail)
         self.reports.append(report)
+        del self.reports[:-MAX_REPORTS]
         self._lineage.session.events.append(ServerQueryEnded(query.base, report))

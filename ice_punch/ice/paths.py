@@ -146,7 +146,12 @@ class Paths:
         another pair that has consent and answers."""
         session = self._session
         selected = session.selected.get(component)
-        if selected is None or selected.silent_since is None:
+        if selected is None:
+            best = session.best_pair(component)
+            if best is not None and best.silent_since is None:
+                session.recovered("another valid pair carries data")
+            return
+        if selected.silent_since is None:
             return
         way = next(iter(self._answering(component)), None)
         if way is None or session.detours.get(component) is way:

@@ -47,7 +47,7 @@ class PatientPolicy:
         valid = [p for p in check_list.valid_list if p.component == component]
         if not valid:
             return None, None
-        best = valid[0]
+        best = next((p for p in valid if p.silent_since is None), valid[0])
         better = [
             p
             for p in check_list

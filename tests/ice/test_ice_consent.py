@@ -6,7 +6,14 @@ import itertools
 
 import pytest
 
-from ice_punch.ice import AgentConfig, FailureCause, IceState, PairState, StateChanged
+from ice_punch.ice import (
+    AgentConfig,
+    FailureCause,
+    IceState,
+    PairState,
+    PatientPolicy,
+    StateChanged,
+)
 from support.bench import (
     LOCAL,
     OURS,
@@ -308,6 +315,29 @@ def test_when_the_best_pair_dies_before_nomination_the_next_one_carries_data() -
     assert bench.responses[-1].error is None
 
 
+def test_a_pair_that_falls_silent_before_nomination_is_gone_around_and_not_nominated() -> None:
+    bench = Bench(
+        remotes=[
+            remote_candidate(REMOTE, foundation="1"),
+            remote_candidate(SRFLX, foundation="2", priority=100),
+        ],
+        policy=PatientPolicy(longest=9.0, shortest=9.0),
+    )
+    bench.signal(remote_candidate(THIRD, foundation="3", priority=2**31 - 1))  # to wait for
+    bench.answer_all(
+        0.1,
+        when=lambda s: (
+            s.destination == SRFLX or (s.destination == REMOTE and s.at < bench.begun + 1)
+        ),
+    )
+    bench.run(8.0)
+    assert bench.states[-2:] == ["disconnected", "connected"]
+    assert bench.agent.data_pair() is bench.pair(SRFLX)
+    bench.run(5.0)
+    assert bench.agent.selected_pair() is bench.pair(SRFLX)
+    assert bench.agent.state is IceState.COMPLETED
+
+
 def test_a_late_answer_to_a_nomination_does_not_revive_a_pair_without_consent() -> None:
     bench = Bench(
         remotes=[
@@ -334,7 +364,9 @@ def test_the_last_valid_pair_that_dies_before_nomination_ends_the_session() -> N
 
 def test_a_pair_put_aside_long_ago_is_checked_again_before_it_carries_data() -> None:
     bench = two_valid()
-    bench.signal(remote_candidate(THIRD, foundation="3", priority=2**31 - 1))  # the best, which stands by
+    bench.signal(
+        remote_candidate(THIRD, foundation="3", priority=2**31 - 1)
+    )  # the best, which stands by
     bench.run(0.5)
     bench.receive(bench.request(use_candidate=True), SRFLX)
     bench.run(60.0)
