@@ -37,6 +37,9 @@ _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 _PORT_UNREACHABLE = {False: IcmpError(3, 3), True: IcmpError(1, 4)}
 """For IPv4 and IPv6, RFC 8656 section 11.5; the only ICMP error that a socket tells for sure."""
 
+MAX_TRIES = 16
+"""Free ports that are tried."""
+
 
 class TurnServerShell:
     """A running TURN server; it answers Binding requests as well."""
@@ -130,10 +133,13 @@ class TurnServerShell:
             raise InvalidConfiguration(str(error)) from None
         try:
             for ip in ips:
-                taken = shell._listen_udp(ip, port)
+                if tcp_ports is None:
+                    await shell._listen_both(ip, port)
+                else:
+                    shell._listen_udp(ip, port)
                 for more in more_udp_ports:
                     shell._listen_udp(ip, more)
-                for tcp_port in [taken] if tcp_ports is None else tcp_ports:
+                for tcp_port in tcp_ports or ():
                     shell.tcp_addresses.append(await shell._listen(ip, tcp_port))
                 for tls_port in tls_ports:
                     shell.tls_addresses.append(await shell._listen(ip, tls_port, ssl_context))
@@ -177,6 +183,18 @@ class TurnServerShell:
         self._sockets[sock.local] = sock
         self.udp_addresses.append(sock.local)
         return sock.local[1]
+
+    async def _listen_both(self, ip: str, port: int) -> None:
+        """Over UDP and TCP at one port; a free one of UDP may be taken over TCP."""
+        for tries in range(MAX_TRIES, 0, -1):
+            taken = self._listen_udp(ip, port)
+            try:
+                self.tcp_addresses.append(await self._listen(ip, taken))
+                return
+            except PortRangeExhausted:
+                if port or tries == 1:
+                    raise
+            self._sockets.pop(self.udp_addresses.pop()).close()
 
     async def _listen(self, ip: str, port: int, context: ssl.SSLContext | None = None) -> Address:
         transport = "tcp" if context is None else "tls"
