@@ -20,6 +20,9 @@ MAX_WAIT = 15.0
 RESTART_INTERVAL = 1.0
 """Seconds between two restarts."""
 
+ANSWER_WITHIN = 20.0
+"""Seconds after which an offer without an answer may be followed by another one."""
+
 T = TypeVar("T")
 
 
@@ -60,6 +63,7 @@ class Negotiation(Generic[T]):
         """Candidates and descriptions that were too old, too early for too long, or too many."""
         self._answered = False
         self._asked_at: float | None = None
+        self._offered_at: float | None = None
         self._described: tuple[int, str] = (-1, "")
         self._waiting: deque[_Waiting[T]] = deque()
 
@@ -77,7 +81,8 @@ class Negotiation(Generic[T]):
         return self._next_step(None)
 
     def restart(self, now: float) -> MakeOffer | AskForOffer | None:
-        """ICE is to restart: what to send. ``None``: a restart is under way, or was 1 s ago."""
+        """ICE is to restart: what to send. ``None``: a restart is under way, and has been for less
+        than 20 s, or began less than 1 s ago."""
         if not self._may_restart(now):
             return None
         return self._next_step(now)
@@ -150,8 +155,10 @@ class Negotiation(Generic[T]):
     # Inside
 
     def _may_restart(self, now: float) -> bool:
-        if self.generation >= GENERATION_MAX or not self._answered:
+        if self.generation >= GENERATION_MAX:
             return False
+        if not self._answered:
+            return self._offered_at is not None and now >= self._offered_at + ANSWER_WITHIN
         return self._asked_at is None or now >= self._asked_at + RESTART_INTERVAL
 
     def _next_step(self, now: float | None) -> MakeOffer | AskForOffer:
@@ -160,6 +167,7 @@ class Negotiation(Generic[T]):
             return AskForOffer(self.generation + 1)
         self.generation += 1
         self._answered = False
+        self._offered_at = now
         return MakeOffer(self.generation)
 
     def _forget_old(self, now: float) -> None:

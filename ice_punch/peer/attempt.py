@@ -101,6 +101,8 @@ class Attempt:
         self._trickling: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._steps: set[asyncio.Task[None]] = set()
+        """Of restarts that are under way."""
         self._goodbye: asyncio.Task[None] | None = None
         self._opened = False
         self._refusal = ""
@@ -232,7 +234,9 @@ class Attempt:
 
     def _restart(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a step of a restart. What goes wrong with it leaves the session as it was."""
-        self._tasks.append(asyncio.ensure_future(self._carefully(work)))
+        step = asyncio.ensure_future(self._carefully(work))
+        self._steps.add(step)
+        step.add_done_callback(self._steps.discard)
 
     async def _carefully(self, work: Coroutine[Any, Any, None]) -> None:
         with contextlib.suppress(IcePunchError, SignalingError):
@@ -467,7 +471,7 @@ class Attempt:
         await asyncio.wait([goodbye])
 
     def _stop_tasks(self) -> None:
-        for task in self._tasks:
+        for task in (*self._tasks, *self._steps):
             task.cancel()
         self._tasks.clear()
 

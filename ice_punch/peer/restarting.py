@@ -65,8 +65,11 @@ class Restarts:
 
     async def offered(self, remote: Description, generation: int) -> None:
         """The peer restarts, by itself or because we asked."""
-        await self._begin(fresh_sockets=self._fresh_sockets)
+        if not self._connection.restarting:  # of an offer that this one replaces
+            await self._begin(fresh_sockets=self._fresh_sockets)
         self._fresh_sockets = False
+        if generation != self._negotiation.generation:
+            return
         await self._describe(False)
         # Both sides begin when the peer has our answer.
         self._take(remote, generation, self._loop.time() + self._way())

@@ -58,13 +58,22 @@ def test_both_restart_at_once_and_there_is_one_offer() -> None:
 def test_restarts_are_a_second_apart_and_wait_for_the_answer() -> None:
     larger, smaller = pair()
     assert larger.restart(4.0) == MakeOffer(1)
-    assert larger.restart(60.0) is None  # not answered yet
+    assert larger.restart(23.9) is None  # not answered yet
     assert larger.receive_answer(1)
     assert larger.restart(4.9) is None
     assert larger.restart(5.0) == MakeOffer(2)
     assert smaller.restart(5.0) == AskForOffer(1)
     assert smaller.restart(5.9) is None
     assert smaller.restart(6.0) == AskForOffer(1)
+
+
+def test_an_offer_whose_answer_was_lost_does_not_end_all_restarts() -> None:
+    larger, smaller = pair()
+    assert larger.restart(4.0) == MakeOffer(1)
+    assert larger.restart(24.0) == MakeOffer(2)
+    assert not larger.receive_answer(1)
+    assert smaller.receive_offer(2)
+    assert larger.receive_answer(2)
 
 
 def test_an_offer_from_the_peer_whose_turn_it_is_not_is_dropped() -> None:
