@@ -136,7 +136,7 @@ class TokenVerifier:
         audiences = [payload.aud] if isinstance(payload.aud, str) else payload.aud
         if AUDIENCE not in audiences:
             raise InvalidToken("the token is for something else")
-        if now >= payload.exp + SKEW:
+        if not now < payload.exp + SKEW:  # neither is it before what is no number
             raise InvalidToken("the token has expired", expired=True)
         if now < max(payload.nbf, payload.iat) - SKEW:
             raise InvalidToken("the token is not valid yet")

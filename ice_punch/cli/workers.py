@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,8 @@ from typing import Any
 from ice_punch.cli.serve import CannotServe, loop_factory, signaling
 from ice_punch.cli.serve_policy import ServeArguments
 from signaling.errors import SignalingError
+
+_log = logging.getLogger("ice_punch.workers")
 
 START_TIMEOUT = 20.0
 END_TIMEOUT = 28.0
@@ -104,6 +107,9 @@ class Workers:
 
     async def _watch(self, number: int, process: SpawnProcess) -> None:
         await _readable(process.sentinel)
+        process.join(1)
+        if not self._closing:
+            _log.warning("worker %d ended with %s, another one starts", number, process.exitcode)
         while not self._closing:
             await asyncio.sleep(RESTART_AFTER)
             try:

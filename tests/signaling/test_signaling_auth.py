@@ -236,6 +236,8 @@ def test_what_a_token_says_of_itself_is_not_believed() -> None:
         {"exp": None},
         {"exp": "tomorrow"},
         {"exp": -1},
+        {"exp": float("nan")},
+        {"exp": float("inf")},
         {"room": None},
         {"room": []},
         {"room": ""},
