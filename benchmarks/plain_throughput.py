@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +43,9 @@ Figures = dict[str, float]
 
 
 @contextlib.contextmanager
-def pion() -> Iterator[str | None]:
-    """The program around pion/ice, if it can be built here."""
-    if shutil.which("go") is None or not PION.exists():
+def pion(wanted: Sequence[str]) -> Iterator[str | None]:
+    """The program around pion/ice, if it is wanted and can be built here."""
+    if "pion/ice" not in wanted or shutil.which("go") is None or not PION.exists():
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -56,6 +57,22 @@ def pion() -> Iterator[str | None]:
             env={**os.environ, **go},
         )
         yield program
+
+
+LINKS = {
+    "whole": (),
+    "segmented": ("tx-udp-segmentation", "off"),
+    "segmented-gro": ("tx-udp-segmentation", "off", "gro", "on", "rx-udp-gro-forwarding", "on"),
+}
+"""How the link takes packets of many datagrams: as they are, as inside one host; cut before the
+wire, as in front of a device without offload; the same, and put together again on arrival."""
+
+
+def set_link(namespaces: Sequence[str], link: str) -> None:
+    if LINKS[link]:
+        for namespace in namespaces:
+            command = ["ip", "netns", "exec", namespace, "ethtool", "-K", "eth0", *LINKS[link]]
+            subprocess.run(command, check=True)
 
 
 @dataclass
@@ -93,6 +110,7 @@ def throughput(ground: Ground, stack: str, size: int, seconds: float, window: in
         second.hear()
         first.tell(do="send", size=size, seconds=seconds, window=window)
         sender = first.hear()
+        time.sleep(0.1)  # for what is still under way
         second.tell(do="stop")
         receiver = second.hear()
     received = max(1, receiver["received"])
@@ -166,15 +184,17 @@ def main() -> None:
     parser.add_argument("--stacks", nargs="*", choices=STACKS, help="only these")
     parser.add_argument("--sizes", nargs="*", type=at_least_one, default=[1200, 200])
     parser.add_argument("--windows", nargs="*", type=at_least_one, default=WINDOWS)
+    parser.add_argument("--link", choices=LINKS, default="whole", help="others need ethtool")
     parser.add_argument("--only", choices=("throughput", "latency"))
     arguments = parser.parse_args()
     need_namespaces(delay=False)
     print(where())
-    with cable() as namespaces, pion() as program:
+    wanted = arguments.stacks or STACKS
+    with cable() as namespaces, pion(wanted) as program:
+        set_link(namespaces, arguments.link)
         absent = {"pion/ice"} if program is None else set()
         if importlib.util.find_spec("uvloop") is None:
             absent.add("uvloop")
-        wanted = arguments.stacks or STACKS
         stacks = [stack for stack in wanted if not absent & set(stack.split())]
         ground = Ground(namespaces, program)
         if arguments.only in (None, "throughput"):

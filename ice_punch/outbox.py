@@ -139,6 +139,9 @@ class Outbox:
     def _begin_turn(self, entry: bytes | _Perishable) -> None:
         self._in_turn = True
         self._loop.call_soon(self._end_turn)
+        free = not self._queue and not self._blocked and self._bucket is None
+        if free and type(entry) is bytes and self._give((entry,), (len(entry),)):
+            return
         self._queue.append(entry)
         if len(self._queue) == 1:
             self.flush()

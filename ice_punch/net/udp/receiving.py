@@ -12,6 +12,9 @@ from ice_punch.net.udp import offload
 from ice_punch.net.udp.stats import UdpStats
 
 MAX_DATAGRAM = 65535
+LONE = 8
+"""After so many single datagrams it is seen only every so often whether a second one is there: to
+be told that there is none costs as much as to read one."""
 
 _common_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray]
 _common_buffers = weakref.WeakKeyDictionary()
@@ -38,6 +41,8 @@ class Receiver:
         self._drain_errors = drain_errors
         self._buffer = _common_buffers.setdefault(loop, bytearray(2 * MAX_DATAGRAM))
         self._view = memoryview(self._buffer)
+        self._lone = 0
+        """Times in a row that exactly one datagram was there to be read."""
 
     def datagrams(self, handler: Callable[[bytes, Address], bool], limit: int) -> None:
         """Up to ``limit`` datagrams, one by one."""
@@ -64,6 +69,7 @@ class Receiver:
         buffer, view = self._buffer, self._view
         filled = segment = 0
         source: Address = ("", 0)
+        most, hurried = limit, self._lone >= LONE and self._lone % LONE != 0
         while limit > 0:
             try:
                 size, each, sender = self._next(view[filled:] if filled else view)
@@ -74,6 +80,12 @@ class Receiver:
                 self._drain_errors()
                 continue
             limit -= -(-size // each) if each else 1
+            if hurried and size == each:
+                # It is alone, as those before it were; if it is not, the event loop comes back.
+                self._lone += 1
+                self._hand_over(handler, size, each, sender)
+                return
+            hurried = False
             if filled and sender == source and size and (each == segment or size == each < segment):
                 filled += size
             else:
@@ -88,6 +100,7 @@ class Receiver:
                 if not self._hand_over(handler, filled, segment, source):
                     return
                 filled = 0
+        self._lone = self._lone + 1 if most - limit == 1 else 0
         if filled:
             self._hand_over(handler, filled, segment, source)
 
