@@ -27,7 +27,7 @@ from ice_punch.ice import Candidate, IceState, LocalCandidateFound, RestartAdvis
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingChanged
 from ice_punch.peer.post import Candidates, Goodbye, Offer, Post, Restart
-from ice_punch.peer.restarting import Restarts
+from ice_punch.peer.restarting import Restarts, way_of_a_letter
 from ice_punch.report import Report, Told
 from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
 from signaling.errors import SealBroken, SignalingError
@@ -36,8 +36,6 @@ from signaling.messages import ErrorCode, Kind
 from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
 
 MAX_EARLY_FRAGMENTS = 32
-LONGEST_WAY = 2.0
-"""Seconds that a letter may take for checks to wait for it."""
 WRONG_SECRET = (
     "the peer does not have this link's secret (the part after '#'), or the signaling server "  # noqa: S105
     "alters what it passes on"
@@ -226,11 +224,8 @@ class Attempt:
             self._take_fragment(fragment, remote)
 
     def _way(self) -> float:
-        """Seconds that a letter takes to the peer, over the server; 0 if nobody knows."""
-        theirs = self._letter.server_rtt if self._letter is not None else None
-        if theirs is None or self._server_rtt is None or not 0 <= theirs <= LONGEST_WAY:
-            return 0.0
-        return min((theirs + self._server_rtt) / 2, LONGEST_WAY)
+        theirs = None if self._letter is None else self._letter.server_rtt
+        return way_of_a_letter(self._server_rtt, theirs)
 
     def _restart(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a step of a restart. What goes wrong with it leaves the session as it was."""

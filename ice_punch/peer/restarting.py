@@ -19,6 +19,17 @@ them before the first check leaves."""
 ASKED_WITHIN = 0.2
 """The same for the sockets that there are: a NAT may have given them other addresses."""
 
+LONGEST_WAY = 2.0
+"""Seconds that a letter may take for checks to wait for it."""
+
+
+def way_of_a_letter(ours: float | None, theirs: float | None) -> float:
+    """Seconds from one peer over the server to the other, by the round trips of both to the server;
+    0 if nobody knows."""
+    if theirs is None or ours is None or not 0 <= theirs <= LONGEST_WAY:
+        return 0.0
+    return min((theirs + ours) / 2, LONGEST_WAY)
+
 
 class Restarts:
     """Makes and answers the restarts of one attempt. Errors of signaling end a restart and nothing

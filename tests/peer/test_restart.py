@@ -15,6 +15,7 @@ from ice_punch.channel import Channel
 from ice_punch.connection import IceConnection
 from ice_punch.ice import IceState, SelectedPairChanged
 from ice_punch.peer import PeerOptions
+from ice_punch.peer.restarting import way_of_a_letter
 from ice_punch.sdp import Description
 from support.loopback import GATHERING, OPTIONS, connected_pair, signaling
 
@@ -233,3 +234,20 @@ def test_rfc8842_5_5_a_restart_keeps_fingerprints_tls_id_and_roles(
         )
         assert again.ufrag != first.ufrag
         assert again.pwd != first.pwd
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "way"),
+    [
+        (0.1, 0.3, 0.2),
+        (None, 0.3, 0.0),  # a peer that knows nothing of instants
+        (0.1, None, 0.0),
+        (-1.0, 0.3, 0.0),
+        (1e300, 0.3, 0.0),
+        (2.0, 90.0, 2.0),
+    ],
+)
+def test_what_a_letter_takes_is_known_by_both_round_trips_to_the_server(
+    theirs: float | None, ours: float | None, way: float
+) -> None:
+    assert way_of_a_letter(ours, theirs) == pytest.approx(way)
