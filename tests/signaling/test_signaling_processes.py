@@ -96,6 +96,28 @@ def test_whoever_does_not_come_back_from_a_killed_process_is_announced(redis: Re
         asyncio.run(run())
 
 
+def test_redis_dies_between_two_processes_and_has_forgotten_everything(
+    redis: RedisServer,
+) -> None:
+    with serving(redis) as (_, first), serving(redis) as (_, second):
+
+        async def run() -> None:
+            async with Talker(first) as a, Talker(second) as b, Talker(second) as c:
+                # Few enough for what may wait while there is no bus.
+                talking = asyncio.gather(
+                    *(one.say(to, 50, pause=0.1) for one, to in ((a, b), (b, a), (b, c)))
+                )
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(redis.kill)
+                await until(lambda: len(c.heard.get(b.id, [])) > 10, "local pairs")
+                await asyncio.to_thread(redis.start)
+                await talking
+                await all_heard([a, b, c])
+                assert [one.disconnections for one in (a, b, c)] == [0, 0, 0]
+
+        asyncio.run(run())
+
+
 def test_readiness_and_the_log_say_that_the_bus_is_gone(tmp_path: Path) -> None:
     password = "a-password-for-the-bus"
     with (
