@@ -250,8 +250,11 @@ class RoomsMachine(RuleBasedStateMachine):
     def take(self, session: Session) -> list[dict[str, Any]]:
         """Read a session's connection; numbered frames are kept, the others returned."""
         assert session.connection is not None
+        return self.sort(session, self.driver.heard(session.connection))
+
+    def sort(self, session: Session, frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rest = []
-        for frame in self.driver.heard(session.connection):
+        for frame in frames:
             if frame.get("seq") is not None and frame["type"] != "resumed":
                 assert frame.pop("seq") == len(session.heard) + 1, "a gap or a duplicate"
                 session.heard.append(frame)
@@ -264,7 +267,7 @@ class RoomsMachine(RuleBasedStateMachine):
         connection = self.driver.open()
         hello: dict[str, Any] = {"type": "hello", "v": 1, "room": room}
         self.driver.say(connection, hello | ({"resume": claim} if claim else {}))
-        first = self.driver.heard(connection)[0]
+        first, *others = self.driver.heard(connection)
         members = self.members[room]
         if len(members) == SEATS:
             kept = any(member.connection is None for member in members)
@@ -279,7 +282,8 @@ class RoomsMachine(RuleBasedStateMachine):
         )
         members.append(session)
         assert first["peers"] == self.snapshot(session)
-        self.announce(session, "join")
+        self.announce(session, "join")  # may be too much for one who is away: others hear of it
+        assert self.sort(session, others) == []
         return session
 
     # What clients do
