@@ -63,6 +63,8 @@ class Sessions(RuleBasedStateMachine):
         roles=st.tuples(st.booleans(), st.booleans()),
         bounds=st.tuples(limits, limits),
         components=st.sampled_from([(1,), (1,), (1, 2)]),
+        renomination=st.sampled_from([(True, True), (True, True), (False, False), (True, False)]),
+        counts_data=st.booleans(),
         stage=st.sampled_from(STAGES),
     )
     def begin(
@@ -72,6 +74,8 @@ class Sessions(RuleBasedStateMachine):
         roles: tuple[bool, bool],
         bounds: tuple[tuple[int, int, int], tuple[int, int, int]],
         components: tuple[int, ...],
+        renomination: tuple[bool, bool],
+        counts_data: bool,
         stage: str,
     ) -> None:
         """At any stage of an orderly session."""
@@ -84,12 +88,19 @@ class Sessions(RuleBasedStateMachine):
             )
             for pairs, candidates, early in bounds
         )
-        self.world = World(seed, houses, roles=roles, configs=(a, b))
+        self.world = World(
+            seed,
+            houses,
+            roles=roles,
+            configs=(a, b),
+            renomination=renomination,
+            counts_data=counts_data,
+        )
         self.roomy = bounds == ((100, 100, 64), (100, 100, 64))
         self.disturbed = False
         """Whether a path may have been lost for good, by what was done to NATs and checks."""
         self.moved = False
-        """Whether a NAT gave out new ports."""
+        """Whether a NAT gave out new ports, or an interface went."""
         if stage == "nothing":
             return
         for side in self.world.sides:
@@ -118,7 +129,8 @@ class Sessions(RuleBasedStateMachine):
         """Any one, in any order, and again."""
         side = self._side(number)
         told = self.world.other(side).told
-        self.world.signal(side, told[pick % len(told)])
+        if told:
+            self.world.signal(side, told[pick % len(told)])
 
     @rule(number=sides)
     def all_candidates_come(self, number: int) -> None:
@@ -148,7 +160,9 @@ class Sessions(RuleBasedStateMachine):
     def a_wrong_candidate_comes(self, number: int, pick: int, change: dict[str, object]) -> None:
         side = self._side(number)
         told = self.world.other(side).told
-        self.world.signal(side, replace(told[pick % len(told)], **change))  # type: ignore[arg-type]
+        if told:
+            wrong = replace(told[pick % len(told)], **change)  # type: ignore[arg-type]
+            self.world.signal(side, wrong)
         self.disturbed |= not self.roomy  # it may take the place of a right one
 
     @rule(number=sides)
@@ -158,6 +172,46 @@ class Sessions(RuleBasedStateMachine):
         side.agent.end_of_remote_candidates(self.world.now)
         self.world.flush(side)
         self.disturbed |= not complete
+
+    # -- restarts ------------------------------------------------------------------------------
+
+    @rule(number=sides, fresh_sockets=st.booleans())
+    def a_side_restarts(self, number: int, fresh_sockets: bool) -> None:
+        """Alone, or in glare with the other."""
+        side = self._side(number)
+        agent = side.agent
+        before = agent.credentials, agent.state
+        may = agent.remote_credentials is not None and agent.state is not IceState.CLOSED
+        self.disturbed |= fresh_sockets
+        try:
+            self.world.restart(side, fresh_sockets=fresh_sockets)
+        except ValueError:
+            assert not may
+            assert (agent.credentials, agent.state) == before
+        else:
+            assert may
+            assert agent.restarting
+
+    @rule(number=sides)
+    def advice_is_followed(self, number: int) -> None:
+        self.world.follow_advice(self._side(number))
+
+    @rule(number=sides)
+    def credentials_stay_the_same_in_a_restart(self, number: int) -> None:
+        agent = self._side(number).agent
+        with pytest.raises(ValueError, match=r"restart|closed"):
+            agent.restart(agent.credentials, self.world.now)
+
+    # -- data ----------------------------------------------------------------------------------
+
+    @rule(number=sides, times=st.integers(1, 6), apart=st.sampled_from([0.0, 0.02, 0.2]))
+    def data_flows(self, number: int, times: int, apart: float) -> None:
+        """To addresses with consent only, which ``support.watch`` knows of its own."""
+        for _ in range(times):
+            for side in (self._side(number), self._side(1 - number))[: 1 + times % 2]:
+                for component in side.agent.config.components:
+                    self.world.send_data(side, component)
+            self.world.run(apart)
 
     # -- gathering and interfaces --------------------------------------------------------------
 
@@ -170,6 +224,14 @@ class Sessions(RuleBasedStateMachine):
         side = self._side(number)
         if component in side.agent.config.components:
             self.world.add_base(side, component, 3)
+
+    @rule(number=sides, pick=picks)
+    def an_interface_goes(self, number: int, pick: int) -> None:
+        """Or a relay."""
+        side = self._side(number)
+        if side.bases:
+            self.world.remove_base(side, list(side.bases)[pick % len(side.bases)])
+            self.disturbed = self.moved = True
 
     # -- the network ---------------------------------------------------------------------------
 
@@ -241,6 +303,8 @@ class Sessions(RuleBasedStateMachine):
         """At any base, from a stranger's address or the peer's."""
         side = self._side(number)
         bases = list(side.bases)
+        if not bases:
+            return
         sources = [STRANGER, *sorted(side.watch.authenticated | side.watch.signalled)]
         base, source = bases[pick % len(bases)], sources[pick % len(sources)]
         with self._in_vain(side):
@@ -303,12 +367,17 @@ class Sessions(RuleBasedStateMachine):
 
     @invariant()
     def one_nomination_wins(self) -> None:
+        """Of each generation; where the peer follows renominations the highest number wins, which
+        ``support.watch`` sees to."""
         if self.moved:
             return  # a resent nomination may come from another port: it is followed there
         for side in self.world.sides:
-            for component in side.agent.config.components:
-                selected = {p.key for p in side.watch.selections if p.component == component}
-                assert len(selected) <= 1, f"{side.name} selected {selected}"
+            for era in side.watch.eras:
+                if any(self.world.renomination):
+                    continue
+                for component in side.agent.config.components:
+                    selected = {p.key for p, _ in era.selections if p.component == component}
+                    assert len(selected) <= 1, f"{side.name} selected {selected}"
 
     def _must_succeed(self) -> bool:
         """Both have time enough, and nothing was done that takes more than time to mend."""
@@ -318,13 +387,15 @@ class Sessions(RuleBasedStateMachine):
 
     def _is_fresh(self, side: Side) -> bool:
         young = self.world.now - YOUNG
-        if side.agent.state in (IceState.NEW, IceState.CHECKING):
-            started_at = side.agent._session.started_at
-            return started_at is None or started_at > young
-        live = side.agent.valid_list
-        return side.agent.state in LIVE and all(
-            side.watch.consent[pair.key] > young for pair in live
-        )
+        agent = side.agent
+        if agent.state in LIVE and agent.data_pair() is not None:
+            era = side.watch.era_of_data()
+            live = era.generation.session.check_list.valid_list
+            return all(era.consent[pair.key] > young for pair in live)
+        started_at = agent._lineage.session.started_at
+        if agent.state is IceState.DISCONNECTED:
+            started_at = agent._lineage.restarted_at if agent.restarting else -1.0
+        return agent.state not in ENDED and (started_at is None or started_at > young)
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -344,10 +415,16 @@ class Sessions(RuleBasedStateMachine):
         assert states == {IceState.COMPLETED}
         assert world.a.agent.controlling is not world.b.agent.controlling
         for component in world.a.agent.config.components:
+            assert all(self._data_gets_through(side, component) for side in world.sides)
             there, back = world.path(world.a, component), world.path(world.b, component)
             assert there is not None
             assert back is not None
             assert there == back[::-1], "the two sides selected different pairs"
+
+    def _data_gets_through(self, side: Side, component: int) -> bool:
+        data = self.world.send_data(side, component)
+        self.world.run(0.1)
+        return data in self.world.other(side).received
 
 
 TestSessions = Sessions.TestCase

@@ -80,7 +80,8 @@ class Era:
         """When the peer last answered a check."""
         self.lost: set[Path] = set()
         """Paths whose consent expired: with these credentials none is used again."""
-        self.selections: list[CandidatePair] = []
+        self.selections: list[tuple[CandidatePair, int]] = []
+        """And under which number each was nominated."""
         self.nominated: dict[int, tuple[Path, int, int]] = {}
         """By component: the last nomination that left, in which role, under which number."""
         self.asked: dict[bytes, Path] = {}
@@ -123,9 +124,7 @@ class Watch:
     @property
     def consent(self) -> dict[tuple[str, Path], float]:
         """By generation and path."""
-        return {
-            (era.ours.ufrag, path): at for era in self.eras for path, at in era.consent.items()
-        }
+        return {(era.ours.ufrag, path): at for era in self.eras for path, at in era.consent.items()}
 
     def era_of_data(self) -> Era:
         """Of the generation that data takes."""
@@ -171,6 +170,11 @@ class Watch:
                 asked = era.asked.get(message.transaction_id) == path
                 if asked and era.peer is not None and message.verify(era.peer.key):
                     era.consent[path] = now
+
+    def base_gone(self, base: Address) -> None:
+        """A socket at the same address is another one, with consent of its own."""
+        for era in self.eras:
+            era.lost = {path for path in era.lost if path[0] != base}
 
     def _receives_data(self, source: Address, local: Address) -> None:
         era = self.eras[-1]
@@ -238,6 +242,8 @@ class Watch:
         assert roles in ((True, False), (False, True))
         if check.get(USE_CANDIDATE) is not None:
             assert roles == (False, True)
+            if check.transaction_id in era.asked:
+                return  # a resend; whatever was nominated since counts for more
             self._nominates(era, (local, destination), check.get(NOMINATION) or 0)
         else:
             assert check.get(NOMINATION) is None
@@ -294,9 +300,9 @@ class Watch:
 
     def _selects(self, era: Era, pair: CandidatePair) -> None:
         """The highest number wins."""
-        before = [p for p in era.selections if p.component == pair.component]
-        assert all(p.nomination <= pair.nomination for p in before if p is not pair)
-        era.selections.append(pair)
+        before = [number for p, number in era.selections if p.component == pair.component]
+        assert all(number <= pair.nomination for number in before)
+        era.selections.append((pair, pair.nomination))
 
     # -- the agent itself ----------------------------------------------------------------------
 
@@ -328,6 +334,8 @@ class Watch:
         assert selected == [agent.selected_pair(c) for c in components]
         valid = {p.component for p in session.check_list.valid_list}
         for era in self.eras:
+            if era.generation.session.ended:
+                continue
             for pair in era.generation.session.selected.values():
                 assert era.generation.session.check_list.find(*pair.key) is pair
                 assert pair.valid
