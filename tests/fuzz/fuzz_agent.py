@@ -25,6 +25,18 @@ from support.watch import Watch
 
 OURS = Credentials("ourfrag1", "our-password-of-24-chars!")
 PEER = Credentials("peerfrag", "peer-password-of-24-chars")
+GENERATIONS = [
+    (OURS, PEER),
+    (
+        Credentials("ourfrag2", "our-second-password-of-24"),
+        Credentials("peerfrg2", "peer-second-password-of-24"),
+    ),
+    (
+        Credentials("ourfrag3", "our-third-password-of-24!"),
+        Credentials("peerfrg3", "peer-third-password-of-24!"),
+    ),
+]
+"""Ours and the peer's; more restarts than this are not tried."""
 SERVER = ("198.51.100.100", 3478)
 LOCALS = (("192.0.2.1", 5000), ("2001:db8::1", 5000))
 SOURCES = (
@@ -60,6 +72,13 @@ class Kind(IntEnum):
     QUERY = 9
     RELAY = 10
     CLOSE = 11
+    RESTART = 12
+    DATA = 13
+    """The payload came past the agent, or left."""
+    REMOVE_BASE = 14
+    ADD_BASE = 15
+    MAPPED = 16
+    """A TURN server has told our reflexive address."""
 
 
 class Record(NamedTuple):
@@ -113,12 +132,13 @@ class Play:
         )
         self.watch = Watch(self.agent, servers=[SERVER])
         self._requests: list[tuple[bytes, Address, Address]] = []
+        self._generation = 0
         for local in LOCALS:
             self.agent.add_host_candidate(local, self.now)
         if flags & 4:
             self.agent.add_host_candidate(("192.0.2.1", 5001), self.now, component=2)
         if flags & 16:
-            self._meet(lite=False)
+            self._meet(lite=False, renomination=bool(flags & 32))
         self._turn()
 
     def perform(self, record: Record) -> None:
@@ -131,7 +151,8 @@ class Play:
                 self._deliver(payload, source, local)
             case Kind.CHECK:
                 sha256 = bool(record.where & 16)
-                check = fingerprinted(signed(repaired(payload), OURS.key, sha256=sha256))
+                ours, _ = self._credentials(record.where >> 5)
+                check = fingerprinted(signed(repaired(payload), ours.key, sha256=sha256))
                 self._deliver(check, source, local)
             case Kind.ANSWER | Kind.FORGED_ANSWER:
                 self._answer(record)
@@ -144,7 +165,12 @@ class Play:
                     self.watch.signalled.add(candidate.address)
                     agent.add_remote_candidate(candidate, now)
             case Kind.PARAMETERS:
-                self._meet(lite=bool(record.where & 1))
+                start_at = now + record.wait / 8 if record.where & 4 else None
+                self._meet(
+                    lite=bool(record.where & 1),
+                    renomination=bool(record.where & 2),
+                    start_at=start_at,
+                )
             case Kind.END_OF_CANDIDATES:
                 agent.end_of_remote_candidates(now)
             case Kind.ICMP_ERROR:
@@ -159,10 +185,58 @@ class Play:
                 agent.add_relayed_candidate(address, now, server="turn:server")
             case Kind.CLOSE:
                 agent.close(now)
+            case Kind.RESTART:
+                self._restart(fresh_sockets=bool(record.where & 1))
+            case Kind.DATA:
+                self._note_data(record, source, local)
+            case Kind.REMOVE_BASE:
+                agent.remove_local_candidate(local, now)
+                self.watch.base_gone(local)
+            case Kind.ADD_BASE:
+                agent.add_host_candidate(local, now, local_preference=record.where)
+            case Kind.MAPPED:
+                self._learn_mapping(source, local)
         self._turn()
 
-    def _meet(self, *, lite: bool) -> None:
-        self.agent.set_remote_parameters(PEER, self.now, lite=lite, ta=0.02)
+    def _meet(
+        self, *, lite: bool, renomination: bool = False, start_at: float | None = None
+    ) -> None:
+        _, peer = GENERATIONS[self._generation]
+        if self.agent.credentials != GENERATIONS[self._generation][0]:
+            return  # the restart came to nothing
+        self.agent.set_remote_parameters(
+            peer, self.now, lite=lite, ta=0.02, renomination=renomination, start_at=start_at
+        )
+
+    def _credentials(self, back: int) -> tuple[Credentials, Credentials]:
+        return GENERATIONS[max(self._generation - back, 0)]
+
+    def _restart(self, *, fresh_sockets: bool) -> None:
+        if self._generation + 1 == len(GENERATIONS):
+            return
+        before = self.agent.credentials
+        ours, _ = GENERATIONS[self._generation + 1]
+        try:
+            self.agent.restart(ours, self.now, fresh_sockets=fresh_sockets)
+        except ValueError:
+            assert self.agent.credentials == before
+        else:
+            self._generation += 1
+
+    def _note_data(self, record: Record, source: Address, local: Address) -> None:
+        agent, now = self.agent, self.now
+        if record.where & 16:
+            agent.data_sent(now)
+        elif agent.accepts_data(source, local):
+            agent.data_received(source, local, now)
+        else:
+            self.watch.data_from_stranger(source, local)
+            agent.data_from_stranger(source, local, now)
+
+    def _learn_mapping(self, mapped: Address, local: Address) -> None:
+        self.agent.add_server_reflexive_candidate(
+            mapped, local, self.now, server="turn:server", server_address=SERVER
+        )
 
     def _answer(self, record: Record) -> None:
         if not self._requests:
@@ -173,8 +247,13 @@ class Play:
             source = SOURCES[record.where % len(SOURCES)]
         answer = repaired(record.payload, transaction_id=id_)
         if record.kind == Kind.ANSWER:
-            answer = signed(answer, PEER.key)
+            answer = signed(answer, self._peer_of(id_).key)
         self._deliver(fingerprinted(answer), source, local)
+
+    def _peer_of(self, transaction_id: bytes) -> Credentials:
+        """Whose answer it is."""
+        eras = [era for era in self.watch.eras if transaction_id in era.asked and era.peer]
+        return (eras[0].peer if eras else None) or GENERATIONS[self._generation][1]
 
     def _deliver(self, data: bytes, source: Address, local: Address) -> None:
         self.watch.receives(data, source, local, self.now)

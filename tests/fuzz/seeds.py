@@ -8,7 +8,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[:3]]
 
-from fuzz_agent import OURS, PEER, Kind, Record
+from fuzz_agent import GENERATIONS, OURS, PEER, Kind, Record
 from stun_repair import fingerprinted, signed
 
 from ice_punch.datagram import Address
@@ -90,16 +90,25 @@ def _raw(type_: int, *attributes: tuple[int, bytes]) -> bytes:
     return head + bytes.fromhex("2112a442") + ID + body
 
 
-def check(*, controlling: bool = True, nominate: bool = False, id_: bytes = ID) -> bytes:
+def check(
+    *,
+    controlling: bool = True,
+    nominate: bool = False,
+    nomination: int = 0,
+    generation: int = 0,
+    id_: bytes = ID,
+) -> bytes:
     """A check as the peer of ``fuzz_agent`` sends it."""
+    ours, peer = GENERATIONS[generation]
     return check_request(
         id_,
-        local_ufrag=PEER.ufrag,
-        remote=OURS,
+        local_ufrag=peer.ufrag,
+        remote=ours,
         priority=1862270975,
         controlling=controlling,
         tie_breaker=2**63,
         nominate=nominate,
+        nomination=nomination,
     )
 
 
@@ -235,7 +244,7 @@ HOST = b"candidate:1 1 udp 2130706431 198.51.100.1 6000 typ host"
 SRFLX = b"candidate:2 1 udp 1694498815 203.0.113.9 1024 typ srflx raddr 10.0.0.1 rport 5000"
 RELAY = b"candidate:3 1 udp 16777215 198.51.100.2 7000 typ relay raddr 0.0.0.0 rport 9"
 SECOND = b"candidate:1 2 udp 2130706430 198.51.100.1 6001 typ host"
-CONTROLLING, SMALL, TWO_COMPONENTS, DIRECT_ONLY, MET = 1, 2, 4, 8, 16
+CONTROLLING, SMALL, TWO_COMPONENTS, DIRECT_ONLY, MET, RENOMINATION = 1, 2, 4, 8, 16, 32
 
 TOLD = Record(Kind.CANDIDATE, 0, 0, HOST)
 ANSWERED = Record(Kind.ANSWER, 0, 1, answer())
@@ -244,6 +253,11 @@ CHECKED_AS_CONTROLLED = Record(Kind.CHECK, 0, 1, check(controlling=False))
 NOMINATED = Record(Kind.CHECK, 0, 1, check(nominate=True, id_=b"nominated..."))
 LATER = Record(Kind.TIME, 0, 205)
 """Ten seconds."""
+MET_AGAIN = Record(Kind.PARAMETERS, 2)
+CHECKED_AGAIN = Record(Kind.CHECK, 0, 1, check(generation=1))
+NOMINATED_AGAIN = Record(Kind.CHECK, 0, 1, check(nominate=True, generation=1, id_=b"again......."))
+ANSWERED_BEFORE = Record(Kind.ANSWER, 32, 0, answer())
+"""The request before the latest one."""
 
 
 def _script(flags: int, *script: Record) -> bytes:
@@ -381,6 +395,105 @@ def scripts() -> dict[str, bytes]:
         ),
         "closed-early": _script(MET, TOLD, Record(Kind.CLOSE), CHECKED, ANSWERED, NOMINATED),
         "patience-over": _script(MET, TOLD, *[LATER] * 6),
+        **_restarts(),
+        **_renominations(),
+    }
+
+
+def _restarts() -> dict[str, bytes]:
+    connected = (TOLD, ANSWERED, NOMINATED)
+    restart = (Record(Kind.RESTART), MET_AGAIN, TOLD)
+    data = Record(Kind.DATAGRAM, 0, 0, b"data")
+    return {
+        "restart": _script(
+            MET, *connected, *restart, ANSWERED, NOMINATED_AGAIN, ANSWERED, data, LATER, ANSWERED
+        ),
+        "restart-early-checks": _script(
+            MET, *connected, Record(Kind.RESTART), CHECKED_AGAIN, NOMINATED_AGAIN, *restart[1:]
+        ),
+        "restart-nobody-answers": _script(
+            MET, *connected, Record(Kind.RESTART), *[LATER, ANSWERED] * 8, data
+        ),
+        "restart-finds-nothing": _script(
+            MET, *connected, *restart, *[LATER, ANSWERED, ANSWERED_BEFORE] * 5
+        ),
+        "restart-checks-of-both-generations": _script(
+            MET,
+            *connected,
+            *restart,
+            Record(Kind.CHECK, 32, 0, check()),
+            CHECKED_AGAIN,
+            Record(Kind.CHECK, 32, 0, check(nominate=True)),
+            ANSWERED,
+            ANSWERED_BEFORE,
+        ),
+        "restart-controlling": _script(
+            MET | CONTROLLING | RENOMINATION,
+            *(TOLD, ANSWERED, ANSWERED),
+            *restart,
+            *[ANSWERED, Record(Kind.TIME, 0, 16)] * 3,
+        ),
+        "restart-twice": _script(
+            MET, *connected, *restart, Record(Kind.RESTART), MET_AGAIN, TOLD, ANSWERED, LATER
+        ),
+        "restart-with-fresh-sockets": _script(
+            MET,
+            *connected,
+            Record(Kind.RESTART, 1),
+            Record(Kind.ADD_BASE, 0),
+            *restart[1:],
+            NOMINATED_AGAIN,
+            ANSWERED,
+        ),
+        "restart-after-the-end": _script(
+            MET, *connected, *[LATER] * 5, Record(Kind.REMOVE_BASE, 8), *restart, ANSWERED, LATER
+        ),
+        "restart-at-an-instant": _script(
+            MET, *connected, Record(Kind.RESTART), Record(Kind.PARAMETERS, 4, 8), TOLD, LATER
+        ),
+    }
+
+
+def _renominations() -> dict[str, bytes]:
+    other = Record(Kind.CANDIDATE, payload=SRFLX)
+    first = Record(Kind.CHECK, 2, 1, check(nominate=True, nomination=1, id_=b"first......."))
+    second = Record(Kind.CHECK, 0, 1, check(nominate=True, nomination=2, id_=b"second......"))
+    busy = [Record(Kind.DATA, 16), Record(Kind.TIME, 0, 8)]
+    return {
+        "renominated": _script(
+            MET | RENOMINATION, TOLD, other, ANSWERED, NOMINATED, first, ANSWERED, second, first
+        ),
+        "renomination-outdated": _script(
+            MET | RENOMINATION, TOLD, other, ANSWERED, second, first, NOMINATED, ANSWERED
+        ),
+        "renomination-unannounced": _script(MET, TOLD, other, ANSWERED, second, first, ANSWERED),
+        "renomination-of-a-silent-path": _script(
+            MET | RENOMINATION | CONTROLLING,
+            *(TOLD, other, ANSWERED, ANSWERED_BEFORE, ANSWERED, ANSWERED),
+            *busy * 6,
+            *(ANSWERED_BEFORE, ANSWERED) * 2,
+            *busy * 6,
+            ANSWERED,
+        ),
+        "port-moved": _script(
+            MET,
+            *(TOLD, ANSWERED, NOMINATED),
+            Record(Kind.TIME, 0, 8),
+            Record(Kind.DATA, 1),
+            ANSWERED,
+            Record(Kind.DATAGRAM, 1, 0, b"data"),
+        ),
+        "interface-gone-and-another-there": _script(
+            MET,
+            *(TOLD, ANSWERED, NOMINATED),
+            Record(Kind.REMOVE_BASE),
+            LATER,
+            Record(Kind.ADD_BASE),
+            LATER,
+        ),
+        "address-from-turn": _script(
+            0, Record(Kind.MAPPED, 2), Record(Kind.MAPPED, 6), Record(Kind.PARAMETERS), TOLD, LATER
+        ),
     }
 
 

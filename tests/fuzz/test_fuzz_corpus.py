@@ -77,6 +77,8 @@ def test_the_scripts_reach_what_lies_behind_the_password() -> None:
         "candidates_surplus", "checks_answered", "checks_repeated", "consents_expired",
         "data_received", "early_checks_dropped", "icmp_errors", "requests_refused",
         "responses_from_elsewhere", "responses_unauthenticated", "role_conflicts", "role_switches",
+        "restarts", "restarts_failed", "fresh_starts", "renominations", "nominations_outdated",
+        "nominations_abandoned", "ports_followed", "paths_fell_silent",
     }  # fmt: skip
 
 
