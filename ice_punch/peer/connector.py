@@ -14,7 +14,13 @@ from ice_punch.channel import Channel
 from ice_punch.errors import IcePunchError, SignalingFailed
 from ice_punch.peer.attempt import Attempt, nobody_there
 from ice_punch.peer.following import SignalingFollower
-from ice_punch.peer.meeting import Meta, offered_servers, parse_link, role_of
+from ice_punch.peer.meeting import (
+    Meta,
+    offered_servers,
+    parse_link,
+    role_of,
+    run_and_report,
+)
 from ice_punch.peer.options import PeerOptions, SignalingChanged
 from ice_punch.peer.post import Envelope, Post
 from signaling.client import SignalingClient
@@ -126,7 +132,7 @@ class Connector:
             server_rtt=self._client.round_trip,
             began=began,
         )
-        return await self._attempt.run()
+        return await run_and_report(self._attempt, self._client)
 
     # -- inside -------------------------------------------------------------------------------
 

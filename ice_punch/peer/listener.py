@@ -16,7 +16,7 @@ from ice_punch.errors import ChannelClosed, IcePunchError, InvalidConfiguration,
 from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.attempt import Attempt
 from ice_punch.peer.following import SignalingFollower
-from ice_punch.peer.meeting import Meta, offered_servers
+from ice_punch.peer.meeting import Meta, offered_servers, run_and_report
 from ice_punch.peer.options import PeerOptions, SignalingChanged
 from ice_punch.peer.post import Envelope, Goodbye, Post
 from signaling.client import SignalingClient
@@ -312,7 +312,7 @@ class Listener:
 
     async def _run(self, key: tuple[str, str], attempt: Attempt) -> None:
         try:
-            channel = await attempt.run()
+            channel = await run_and_report(attempt, self._client)
         except IcePunchError as error:
             del self._attempts[key]
             self._offer_result(error)

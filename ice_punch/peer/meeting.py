@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from itertools import islice
 
 import msgspec
 
-from ice_punch.errors import InvalidConfiguration, InvalidLink
+from ice_punch.channel import Channel
+from ice_punch.errors import InvalidConfiguration, InvalidLink, NoRoute
 from ice_punch.net.ice_server import IceServer
+from ice_punch.peer.attempt import Attempt
 from signaling import errors as signaling_errors
+from signaling.client import SignalingClient
 from signaling.link import Link
 from signaling.messages import IceServerInfo
 
@@ -47,3 +51,20 @@ def offered_servers(infos: Iterable[IceServerInfo]) -> tuple[IceServer, ...]:
             except InvalidConfiguration:
                 continue
     return tuple(servers)
+
+
+async def run_and_report(attempt: Attempt, client: SignalingClient) -> Channel:
+    """Run an attempt, and tell the statistics of the signaling server how it ended. Only the side
+    that offers does: an attempt counts once."""
+    began = asyncio.get_running_loop().time()
+    try:
+        channel = await attempt.run()
+    except NoRoute:
+        if attempt.negotiation.offers:
+            client.report_outcome("failed")
+        raise
+    if attempt.negotiation.offers:
+        relayed = channel.path is not None and channel.path.kind == "relayed"
+        seconds = asyncio.get_running_loop().time() - began
+        client.report_outcome("relay" if relayed else "direct", seconds)
+    return channel
