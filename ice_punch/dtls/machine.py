@@ -244,6 +244,8 @@ class DtlsMachine:
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer`; None while nothing is awaited."""
+        if self._state is State.OPEN and self._openssl_timer is None:
+            return self._repetition.get_timer()
         timers = [self._handshake_deadline]
         if self._is_waiting_for_peer():
             timers += (self._openssl_timer, self._repetition.get_timer())

@@ -86,7 +86,10 @@ class RecordShape:
         if self._is_1_3:
             fixed = (0, 3, 4) if first[0] & 0x08 else (0, 2, 3)
         count = end // size
-        return all(buffer[at:end:size].count(first[at]) == count for at in fixed)
+        for at in fixed:  # noqa: SIM110 - a generator costs more than what it looks at
+            if buffer[at:end:size].count(first[at]) != count:
+                return False
+        return True
 
 
 def meals(end: int, size: int) -> Iterator[Meal]:

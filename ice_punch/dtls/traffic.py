@@ -74,6 +74,9 @@ class Traffic:
         Raises `DatagramTooLarge`, `DatagramRefused` for an empty one, and SSL.Error; of the first
         two before anything is encrypted.
         """
+        if len(datagrams) == 1:
+            record = self._encrypt_one(datagrams[0], into)
+            return [Segments(record, len(record))]
         if memoryview in map(type, datagrams):
             datagrams = [memoryview(datagram).cast("B") for datagram in datagrams]
         sizes = list(map(len, datagrams))
@@ -93,6 +96,9 @@ class Traffic:
 
     def encrypt_one(self, datagram: Buffer) -> bytes:
         """A record for one datagram; raises what `encrypt` raises."""
+        return self._encrypt_one(datagram, None).tobytes()
+
+    def _encrypt_one(self, datagram: Buffer, into: bytearray | None) -> memoryview:
         data = datagram if type(datagram) is bytes else bytes(datagram)
         size = len(data)
         if size > self.max_datagram_size:
@@ -100,7 +106,7 @@ class Traffic:
         if not size:
             raise DatagramRefused("DTLS does not carry empty datagrams")
         room = records.HEADER_SIZE + self.expansion + size + _SPARE
-        record = self._codec.encrypt((data,), room).tobytes()
+        record = self._codec.encrypt((data,), room, into)
         self._counters.application_sent += 1
         return record
 
@@ -126,6 +132,11 @@ class Traffic:
 
     def decrypt_segments(self, buffer: Buffer, end: int, size: int, now: float) -> list[bytes]:
         """The same for datagrams of ``size`` bytes in ``buffer``; the last may be shorter."""
+        if end <= size:
+            datagram = bytes(memoryview(buffer)[:end])
+            if self._shape.fits(datagram):
+                return self.decrypt_one(datagram, now)
+            return self._on_other(datagram, now)
         if isinstance(buffer, memoryview):
             # Looking at every size-th byte is slower there than this copy.
             buffer = buffer[:end].tobytes()
