@@ -266,6 +266,8 @@ class Paths:
         check = pair.current_check
         if check is None or not check.nominating or check.answered_at is not None:
             return float("inf")
+        if pair in self._session.check_list.triggered_check_queue:
+            return float("inf")  # that check was of the nomination before
         return check.retransmission.first_sent_at + max(3 * pair.round_trip.timeout, 1.0)
 
     def handle_timer(self, now: float) -> None:
