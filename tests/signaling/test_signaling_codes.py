@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +16,6 @@ from signaling.hall import Hall
 from signaling.handover import Guest, Host, LinkPart, Names, Reply
 from signaling.limits import is_room_name
 from signaling.link import Link
-from signaling.member import Member
 from signaling.messages import SendSignal
 from signaling.server import SignalingServer
 from signaling.spoken import CodeOffer, fetch_link
