@@ -410,8 +410,10 @@ class Sessions(RuleBasedStateMachine):
         if states & set(ENDED):
             assert states <= set(ENDED), "one side is gone, and the other does not notice"
             return
-        if self.moved and states == {IceState.CONNECTED, IceState.COMPLETED}:
-            return  # an early nomination came from a port that is no more, and is not repeated
+        if (self.moved or not self.roomy) and states == {IceState.CONNECTED, IceState.COMPLETED}:
+            # An early nomination came from a port that is no more, or its pair had to make room
+            # for another, and it is not repeated.
+            return
         assert states == {IceState.COMPLETED}
         assert world.a.agent.controlling is not world.b.agent.controlling
         for component in world.a.agent.config.components:

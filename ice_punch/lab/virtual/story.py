@@ -180,7 +180,7 @@ def _marks(session: VirtualSession) -> list[Mark]:
                 text = f"an ICE restart is advised: {event.reason}"
                 marks.append(Mark(since, Place(side), text, False))
     for happening in session.scenario.happenings:
-        good = happening.event in (Event.LINK_UP, Event.SECOND_LINK_UP)
+        good = happening.event in (Event.LINK_UP, Event.SECOND_LINK_UP, Event.INTERFACE_FOUND)
         dies = happening.event is Event.TURN_SERVER_DIES
         place = Place.SERVER if dies else Place(happening.side)
         marks.append(Mark(happening.at, place, str(happening.event), good))
