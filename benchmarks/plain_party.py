@@ -38,7 +38,8 @@ class IcePunch(Link):
 
     async def _read(self) -> None:
         while True:
-            self.on_data(await self.channel.recv_many())
+            datagrams = await self.channel.recv_many()
+            self.on_data(datagrams)
 
     async def send(self, datagrams: list[bytes]) -> None:
         if len(datagrams) == 1:
@@ -91,7 +92,8 @@ class Aioice(Link):
 
     async def _read(self) -> None:
         while True:
-            self.on_data([await self.connection.recv()])
+            datagram = await self.connection.recv()
+            self.on_data([datagram])
 
     async def send(self, datagrams: list[bytes]) -> None:
         for datagram in datagrams:
