@@ -54,7 +54,8 @@ class Advice:
 
     def _trouble(self, session: Session) -> tuple[str, float]:
         if not session.concluded:
-            return "", 0.0
+            silent = session.state is IceState.DISCONNECTED
+            return ("the path is silent", REPAIR_WITHIN) if silent else ("", 0.0)
         components = session.config.components
         if session.state is IceState.DISCONNECTED:
             hope = any(standbys(session, component) for component in components)
@@ -83,11 +84,14 @@ class Advice:
         times = [t for t in (self._due, self._news_due) if t is not None]
         return max(min(times), self._quiet_until) if times else None
 
-    def get_timer(self, *, restarts_already: bool) -> float | None:
-        times = [self._fresh_due, None if restarts_already else self._next()]
-        return min((t for t in times if t is not None), default=None)
+    def get_timer(self, blocked_until: float) -> float | None:
+        times = [] if self._fresh_due is None else [self._fresh_due]
+        due = self._next()
+        if due is not None and blocked_until < float("inf"):
+            times.append(max(due, blocked_until))
+        return min(times, default=None)
 
-    def take(self, now: float, *, restarts_already: bool) -> RestartAdvised | None:
+    def take(self, now: float, blocked_until: float) -> RestartAdvised | None:
         """The advice that is due."""
         if self._fresh_due is not None and now >= self._fresh_due:
             self._fresh_due = None
@@ -96,7 +100,7 @@ class Advice:
             why = "the peer's router took an early check for its own"
             return RestartAdvised(why, fresh_sockets=True)
         due = self._next()
-        if restarts_already or due is None or now < due:
+        if due is None or now < max(due, blocked_until):
             return None
         if self._news_due is not None and now >= self._news_due:
             reason = self._news

@@ -460,7 +460,7 @@ class Agent:
             times.append(self._session.held_until)
         more = (
             self._queries.get_timer(),
-            self._advice.get_timer(restarts_already=self._lineage.restarts_already),
+            self._advice.get_timer(self._lineage.restart_blocked_until),
             self._lineage.get_timer(),
             self._slots.get_timer(self._current),
         )
@@ -486,8 +486,11 @@ class Agent:
         if session.held_until is not None and now >= session.held_until:
             session.held_until = None
         current.conclusion.consider_nomination(self.pacer.ta, now)
-        if session.state is IceState.COMPLETED and not self._queries.stopped:
-            self._queries.stop()  # RFC 8445 section 5.1.1.4: kept alive until ICE is done
+        relayed = any(pair.relayed for pair in session.selected.values())
+        if session.state is IceState.COMPLETED and not self._queries.stopped and not relayed:
+            # RFC 8445 section 5.1.1.4: kept alive until ICE is done. While a relay carries data,
+            # a direct path is still looked for.
+            self._queries.stop()
         self._slots.use(current, now)
         for generation in lineage.all:
             generation.follow_pairs(now)
@@ -498,7 +501,7 @@ class Agent:
         advice.follow(lineage.carrier, now)
         varies = self._queries.mapping_varies() or self._session.remote.mapping_varies()
         advice.spoiled(self._session, now, hopeless=varies)
-        given = advice.take(now, restarts_already=lineage.restarts_already)
+        given = advice.take(now, lineage.restart_blocked_until)
         if given is not None:
             self._events.append(given)
 

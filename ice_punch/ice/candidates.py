@@ -95,7 +95,10 @@ class LocalCandidates:
         """Make a candidate; None if it is redundant: same address and base as one of higher
         priority (RFC 8445 section 5.1.3). ``server_ip`` is where ``server`` was reached, which is
         what the foundation depends on (section 5.1.1.3)."""
-        if any(c.address == address and c.base == base for c in self.all):
+        known = next((c for c in self.all if c.address == address and c.base == base), None)
+        if known is not None and (known.type, type_) == (CandidateType.PRFLX, CandidateType.SRFLX):
+            self.all.remove(known)  # of the two only the server-reflexive one can be signalled
+        elif known is not None:
             return None
         if priority is None:
             preference = self._unique_preference(type_, component, local_preference)

@@ -9,8 +9,6 @@ from ice_punch.datagram import Address
 from ice_punch.ice.candidate import Candidate
 from ice_punch.ice.pair import CandidatePair, PairState
 
-_ACTIVE = (PairState.WAITING, PairState.IN_PROGRESS)
-
 
 def may_pair(local: Candidate, remote: Candidate) -> bool:
     """RFC 8445 section 6.1.2.2: same component, family and transport; IPv6 link-local addresses
@@ -30,7 +28,10 @@ class CheckList:
     once (RFC 8445 section 6.1.2.4).
     """
 
-    def __init__(self, max_pairs: int = 100) -> None:
+    def __init__(self, max_pairs: int = 100, *, impatient: bool = False) -> None:
+        """``impatient``: of a restart, where an address that the peer has told may be one of
+        before: a pair whose check was resent holds no other pair of its foundation back."""
+        self._impatient = impatient
         self.max_pairs = max_pairs
         """RFC 8445 section 6.1.2.5."""
         self.pairs: list[CandidatePair] = []
@@ -151,7 +152,7 @@ class CheckList:
         for pair in self.pairs:
             if pair.state is PairState.WAITING:
                 return True
-            if pair.state is PairState.IN_PROGRESS:
+            if self._holds_back(pair):
                 active.add(pair.foundation)
             elif pair.state is PairState.FROZEN:
                 frozen.append(pair)
@@ -182,8 +183,17 @@ class CheckList:
 
     def _may_unfreeze(self, pair: CandidatePair) -> bool:
         return pair.state is PairState.FROZEN and not any(
-            other.state in _ACTIVE for other in self.pairs if other.foundation == pair.foundation
+            other.state is PairState.WAITING or self._holds_back(other)
+            for other in self.pairs
+            if other.foundation == pair.foundation
         )
+
+    def _holds_back(self, pair: CandidatePair) -> bool:
+        """Whether the check that is out may still unfreeze its foundation."""
+        if pair.state is not PairState.IN_PROGRESS:
+            return False
+        check = pair.current_check
+        return not (self._impatient and check is not None and check.retransmission.sends > 1)
 
     def conclude(
         self, selected: CandidatePair, keep: Container[CandidatePair] = ()

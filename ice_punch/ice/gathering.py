@@ -54,7 +54,7 @@ class Gathering:
             return None
         session.events.append(LocalCandidateFound(candidate))
         generation.paths.prune(session.pair_local(candidate))
-        if type_ is CandidateType.HOST and session.concluded:
+        if type_ is CandidateType.HOST and (session.concluded or session.remote_ended):
             self._advice.news("there is a new interface", now)
         return candidate
 
@@ -69,6 +69,8 @@ class Gathering:
         local = self._lineage.session.local
         if outcome.before is not None and outcome.before != outcome.mapped:
             local.forget_reflexive(outcome.before, query.base)
+            if self._lineage.session.remote_credentials is not None:
+                self._advice.news("our address has changed", now)
         base = local.at_base(query.base)
         self.add(
             CandidateType.SRFLX,

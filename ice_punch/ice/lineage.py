@@ -13,6 +13,9 @@ from ice_punch.ice.policy import NominationPolicy
 from ice_punch.ice.server_queries import ServerQueries
 from ice_punch.ice.session import ENDED, AgentConfig, Session
 
+HEARD_WITHIN = 5.0
+"""Seconds after the start in which the peer should be heard."""
+
 
 class Lineage:
     """Which generation is the current one, which carries data, and what state that makes."""
@@ -104,9 +107,15 @@ class Lineage:
         return self.restarted_at is not None and self.session.remote_credentials is None
 
     @property
-    def restarts_already(self) -> bool:
-        """Whether another restart would help nothing."""
-        return self.restarting or self.session.state is IceState.CHECKING
+    def restart_blocked_until(self) -> float:
+        """Until when another restart would help nothing: one is under way that may come to
+        something. One in which the peer is not heard at all is given a few seconds."""
+        session = self.session
+        if self.restarting:
+            return float("inf")
+        if session.state is not IceState.CHECKING or session.started_at is None:
+            return float("-inf")
+        return float("inf") if session.peer_heard else session.started_at + HEARD_WITHIN
 
     def get_timer(self) -> float | None:
         """When the peer's answer to a restart is not waited for any more."""
@@ -148,6 +157,7 @@ class Lineage:
             tie_breaker=session.tie_breaker,
             local=session.local.carried_over(only_relays=fresh_sockets),
         )
+        self.current.session.direct_lost = session.direct_lost
         self.restarted_at = now
         self._counters["restarts"] += 1
         self._on_state("an ICE restart has begun", None)

@@ -10,6 +10,8 @@ from ice_punch.ice.events import IceState, SelectedPairChanged
 from ice_punch.ice.pair import CandidatePair, PairState
 from ice_punch.ice.session import LIVE, Session
 
+MAX_NOMINATION = 2**31
+"""What a peer's number may be at most, so that ours, which are larger, fit into 32 bits."""
 HYSTERESIS = 0.01
 """Seconds of round trip by which another pair must be better to take over."""
 SAMPLES = 3
@@ -19,6 +21,10 @@ RECHECK = 10.0
 RECHECKED = 4
 PEER_MOVED_AFTER = 0.1
 """Seconds without a sign on the selected pair, while data comes on another one."""
+SHORTEST_HOLD = 5.0
+"""Seconds after a change for the sake of a shorter round trip until the next one; twice as long
+each time."""
+LONGEST_HOLD = 320.0
 SETTLED_FOR = 1.0
 """Seconds for which a pair that was silent must have answered before it takes over again; twice as
 long each time."""
@@ -94,6 +100,10 @@ class Paths:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._recheck_at: float | None = None
+        self._hold = SHORTEST_HOLD
+        self._faster_after = float("-inf")
+        self._abandoned: set[int] = set()
+        """Components of which the peer may have selected a pair that we have given up."""
 
     # -- silence ------------------------------------------------------------------------------
 
@@ -135,7 +145,9 @@ class Paths:
             return
         if session.detours.get(pair.component) is pair or pair.component in session.nominating:
             return
-        if pair.silent_since is None and selected.heard_at + PEER_MOVED_AFTER < now:
+        # What the peer sent before it learned of a nomination is under way for a round trip.
+        trips = [p.round_trip.smoothed or 0.0 for p in (pair, selected)]
+        if pair.silent_since is None and selected.heard_at + _moved_after(max(trips)) < now:
             session.detours[pair.component] = pair
             session.counters["peer_moves_followed"] += 1
             if session.controlling and session.remote_renominates:
@@ -195,7 +207,11 @@ class Paths:
     def renominate(self, pair: CandidatePair) -> None:
         """Nominate ``pair``, whatever was nominated before."""
         session = self._session
+        if session.nomination >= MAX_NOMINATION:
+            session.counters["nominations_exhausted"] += 1
+            return
         session.nomination += 1
+        self._abandoned.discard(pair.component)
         pair.nomination = session.nomination
         session.nominating[pair.component] = pair
         session.check_list.trigger(pair, ahead=True)
@@ -205,6 +221,8 @@ class Paths:
         if selected.silent_since is not None:
             answering = self._answering(selected.component)
             return answering[0] if answering else None
+        if selected.component in self._abandoned:
+            return selected  # the peer may have heard a nomination that was given up
         for pair in best_first(self._session.check_list.valid_list):
             if pair is selected or pair.component != selected.component:
                 continue
@@ -214,7 +232,9 @@ class Paths:
                 if selected.relayed and not pair.consent_lost:
                     return pair
                 continue
-            if _faster(pair, selected):
+            if now >= self._faster_after and _faster(pair, selected):
+                self._faster_after = now + self._hold
+                self._hold = min(2 * self._hold, LONGEST_HOLD)
                 return pair
         return None
 
@@ -277,6 +297,7 @@ class Paths:
                 del session.nominating[component]
                 pair.silent_since = now
                 pair.silences += 1
+                self._abandoned.add(component)
                 session.counters["nominations_abandoned"] += 1
         for pair in session.check_list:
             if pair.settled_at is not None and self._settled(pair, now):
@@ -320,11 +341,14 @@ class Paths:
         session.detours.pop(pair.component, None)
         pair.silent_since = None
         before = session.selected.get(pair.component)
-        session.direct_lost = (
-            before is not None and pair.relayed and (not before.relayed or session.direct_lost)
-        )
+        was_direct = before is not None and not before.relayed
+        session.direct_lost = pair.relayed and (was_direct or session.direct_lost)
         session.selected[pair.component] = pair
         session.events.append(SelectedPairChanged(pair, why))
+
+
+def _moved_after(round_trip: float) -> float:
+    return PEER_MOVED_AFTER + 1.5 * round_trip
 
 
 def _faster(pair: CandidatePair, selected: CandidatePair) -> bool:
@@ -334,5 +358,5 @@ def _faster(pair: CandidatePair, selected: CandidatePair) -> bool:
         and other.samples >= SAMPLES
         and one.smoothed is not None
         and other.smoothed is not None
-        and one.smoothed + HYSTERESIS < other.smoothed
+        and one.smoothed + max(HYSTERESIS, one.variance, other.variance) < other.smoothed
     )

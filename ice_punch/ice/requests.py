@@ -17,6 +17,7 @@ from ice_punch.ice.candidate import MAX_PRIORITY, CandidateType, peer_reflexive_
 from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.lite import Lite
 from ice_punch.ice.pair import CandidatePair, PairState
+from ice_punch.ice.paths import MAX_NOMINATION
 from ice_punch.ice.session import Session
 from ice_punch.stun import Message
 
@@ -213,6 +214,9 @@ class Requests:
         """Whether the check nominates its pair, and no later nomination has come before."""
         session = self._session
         if not check.use_candidate or session.controlling:
+            return False
+        if check.nomination > MAX_NOMINATION:
+            session.counters["nominations_out_of_range"] += 1
             return False
         if check.nomination < session.nominations.get(component, 0):
             session.counters["nominations_outdated"] += 1

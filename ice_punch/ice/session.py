@@ -86,7 +86,7 @@ class Session:
         self.remote_lite = False
         self.remote_renominates = False
         """The peer has announced ``a=ice-options:renomination``."""
-        self.check_list = CheckList(config.max_pairs)
+        self.check_list = CheckList(config.max_pairs, impatient=local is not None)
         self.local = local or LocalCandidates()
         self.remote = RemoteCandidates(config.max_remote_candidates)
         self.refused_remote: set[Address] = set()

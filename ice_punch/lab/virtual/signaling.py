@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,8 @@ GATHERED_WITHIN = 0.5
 ASKED_WITHIN = 0.2
 """The same for those of the sockets that there are."""
 GATHERING_LOOKS = 0.01
+EARLY = 32
+"""Candidates that wait for the credentials they belong to."""
 
 
 class VirtualSignaling:
@@ -42,6 +45,9 @@ class VirtualSignaling:
         """What each side has to signal before the other knows of it."""
         self._ended: set[Side] = set()
         self._waiting: dict[Side, list[Callable[[], None]]] = {"a": [], "b": []}
+        self._early: dict[Side, deque[tuple[Credentials, Candidate]]] = {
+            side: deque(maxlen=EARLY) for side in self._told
+        }
         self._told_at: dict[Side, float] = {}
         """When each side told of its latest restart."""
         self._random = {side: internet.random(f"{side} restarts") for side in self._told}
@@ -115,7 +121,10 @@ class VirtualSignaling:
     def _deliver(self, side: Side, credentials: Credentials, candidate: Candidate) -> None:
         agent = self._peers[side].machine
         if isinstance(agent, Agent) and agent.remote_credentials != credentials:
-            return  # RFC 8840 section 4.4: of another generation
+            # RFC 8840 section 4.4: of another generation, one that is yet to come or is gone.
+            early = self._early[side]
+            early.append((credentials, candidate))
+            return
         # The base and the server never leave a host.
         signalled = replace(candidate, base=None, server=None)
         self._peers[side].add_remote_candidate(signalled, self._internet.now)
@@ -141,6 +150,11 @@ class VirtualSignaling:
         )
         for candidate in candidates:
             self._deliver(side, credentials, candidate)
+        waiting = [*self._early[side]]
+        self._early[side].clear()
+        for theirs, candidate in waiting:
+            if theirs == credentials:
+                self._deliver(side, credentials, candidate)
 
     # -- on the way ---------------------------------------------------------------------------
 
