@@ -111,7 +111,7 @@ class Lineage:
         """Until when another restart would help nothing: one is under way that may come to
         something. One in which the peer is not heard at all is given a few seconds."""
         session = self.session
-        if self.restarting:
+        if session.remote_credentials is None:
             return float("inf")
         if session.state is not IceState.CHECKING or session.started_at is None:
             return float("-inf")
