@@ -383,3 +383,25 @@ def test_a_restart_that_ended_on_the_relay_is_not_the_last_one() -> None:
     assert wall.stopped
     assert run.settled()
     assert run.outcome.verdict is Verdict.DIRECT
+
+
+@both_sides
+def test_a_relay_that_dies_while_it_carries_data_is_left_for_the_direct_path(side: Side) -> None:
+    """For 8 s the NATs let nothing through between the peers; a second later their relay dies."""
+    session = VirtualSession(
+        Scenario(
+            relays=Relays.UDP,
+            rtt=0.04,
+            seconds=30.0,
+            datagrams_per_second=50,
+            happenings=(Happening(9.0, Event.TURN_SERVER_DIES, side),),
+        )
+    )
+    for place in (session.topology.a, session.topology.b):
+        Wall(place.gateways[0], until=8.5)
+    run = Roaming.of(session)
+    assert run.settled()
+    assert run.outcome.verdict is Verdict.DIRECT
+    assert [event.pair.relayed for _, event in run.selected("a", 0.0)] == [True, False]
+    assert max(run.gap("a"), run.gap("b")) < 3.0
+    assert run.unaccounted() == 0
