@@ -70,6 +70,8 @@ class CandidatePair:
         """When anything last came on this pair that only the peer can have sent."""
         self.silent_since: float | None = None
         """Since when too many checks in a row have gone unanswered."""
+        self.doubted_at: float | None = None
+        """When data on another pair made it likely that nothing comes here any more."""
         self.silences = 0
         self.settled_at: float | None = None
         """When it began to answer again after it was silent."""

@@ -138,20 +138,21 @@ class Paths:
 
     def data_came(self, pair: CandidatePair, now: float) -> None:
         """Where the peer sends data on another pair, and nothing comes on the selected one, it
-        knows of something that this side is about to notice."""
+        may know of something that this side is about to notice. Data proves nothing: the selected
+        pair is asked, and a single check without an answer is enough then."""
         session = self._session
         selected = session.selected.get(pair.component)
         if selected is None or pair is selected or not pair.valid:
             return
-        if session.detours.get(pair.component) is pair or pair.component in session.nominating:
+        if selected.doubted_at is not None and selected.doubted_at > selected.heard_at:
+            return
+        if pair.component in session.nominating or selected.silent_since is not None:
             return
         # What the peer sent before it learned of a nomination is under way for a round trip.
         trips = [p.round_trip.smoothed or 0.0 for p in (pair, selected)]
-        if pair.silent_since is None and selected.heard_at + _moved_after(max(trips)) < now:
-            session.detours[pair.component] = pair
+        if selected.heard_at + _moved_after(max(trips)) < now:
+            selected.doubted_at = now
             session.counters["peer_moves_followed"] += 1
-            if session.controlling and session.remote_renominates:
-                self.renominate(pair)
 
     def _go_around(self, component: int) -> None:
         """RFC 8445 section 12.1 has data on the selected pair; while that one is silent it takes

@@ -52,16 +52,24 @@ class Pulse:
         """When the next check is due, if nothing is heard until then."""
         if self.tries:
             return self._tried_at + self._wait
+        if self._doubted and self._pair.doubted_at is not None:
+            return self._pair.doubted_at
         return suspicious_at(self.heard_at, sent_at, received_at)
 
     @property
     def suspicious(self) -> bool:
-        """Whether two checks in a row went out without an answer."""
-        return self.tries >= 2
+        """Whether two checks in a row went out without an answer, or one where there is doubt."""
+        return self.tries >= (1 if self._doubted else 2)
+
+    @property
+    def _doubted(self) -> bool:
+        doubted_at = self._pair.doubted_at
+        return doubted_at is not None and doubted_at > self.heard_at
 
     def silent(self, now: float) -> bool:
         """Whether so many checks went unanswered that it is no accident."""
-        return self.tries >= self._pair.round_trip.tries and now >= self._tried_at + self._wait
+        enough = 1 if self._doubted else self._pair.round_trip.tries
+        return self.tries >= enough and now >= self._tried_at + self._wait
 
 
 def suspicious_at(heard_at: float, sent_at: float | None, received_at: float | None) -> float:

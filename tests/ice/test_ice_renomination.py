@@ -73,3 +73,29 @@ def test_a_reflexive_address_that_a_check_told_first_is_told_to_the_peer_neverth
     types = [c.type for c in bench.agent.local_candidates if c.address == mapped]
     assert types == [CandidateType.SRFLX]
     assert bench.agent.state is IceState.COMPLETED
+
+
+def test_data_that_anybody_could_have_sent_moves_nothing() -> None:
+    """A datagram from an address that the peer owns may be forged: the selected pair is
+    asked, and answers."""
+    bench = two_paths()
+    bench.run(2.0)
+    for _ in range(40):
+        bench.receive(b"forged", OTHER)
+        bench.run(0.3)
+        assert bench.agent.data_pair() is bench.pair()
+    assert bench.agent.state is IceState.COMPLETED
+    assert "disconnected" not in bench.states
+
+
+def test_data_on_another_pair_makes_one_check_without_an_answer_enough() -> None:
+    bench = two_paths()
+    bench.answer_all(0.05, when=lambda s: s.destination == OTHER)
+    bench.run(2.0)
+    began = bench.now
+    for _ in range(10):
+        bench.receive(b"the peer has moved", OTHER)
+        bench.run(0.05)
+    assert bench.agent.data_pair() is bench.pair(OTHER)
+    (silent,) = [at for at, e in bench.events if getattr(e, "state", None) is IceState.DISCONNECTED]
+    assert silent - began < 0.35
