@@ -184,7 +184,9 @@ class OurTalk:
 
     def send(self, talker: Talker) -> None:
         talker.id += 1
-        head = f'{{"type":"signal","id":{talker.id},"to":"{talker.to}","link":"a-link","gen":0,'
+        generation = talker.id // 100  # of one the server passes on 128 candidates
+        head = f'{{"type":"signal","id":{talker.id},"to":"{talker.to}","link":"a-link",'
+        head += f'"gen":{generation},'
         head += '"kind":"cand","data":"'
         talker.transport.write(text_frame(head + "x" * (MESSAGE - len(head) - 2) + '"}'))
 
