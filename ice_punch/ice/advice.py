@@ -20,7 +20,7 @@ AGAIN_AFTER_MAX = 30.0
 
 SPOILED_AFTER = 0.7
 """Seconds in which checks may get through in spite of an ICMP error."""
-FRESH_STARTS = 2
+FRESH_STARTS = 3
 """How often fresh sockets are tried in one session."""
 
 

@@ -109,7 +109,11 @@ SCENARIOS = {
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
     scenarios = [scenario for scenario, _ in SCENARIOS.values()]
-    return {outcome.scenario.name: outcome for outcome in run_all(scenarios)}
+    # What has to begin at one instant begins late where many begin at once.
+    exact = [scenario for scenario in scenarios if scenario.a.nats == (CLAIM,)]
+    others = [scenario for scenario in scenarios if scenario not in exact]
+    outcomes = (*run_all(others), *run_all(exact, jobs=1))
+    return {outcome.scenario.name: outcome for outcome in outcomes}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

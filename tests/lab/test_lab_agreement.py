@@ -29,10 +29,12 @@ def outcomes() -> dict[str, Outcome]:
     return {outcome.scenario.name: outcome for outcome in real}
 
 
-def test_all_but_foreign_peers_and_nat64_can_run_on_the_kernel() -> None:
+def test_all_but_foreign_peers_nat64_and_lost_interfaces_can_run_on_the_kernel() -> None:
+    """What takes interfaces away from real hosts is in ``test_kernel_roaming.py``."""
     only_virtual = set(SCENARIOS) - set(BOTH)
     assert only_virtual == {
         "nat64",
+        "interface-lost",
         *(name for name in SCENARIOS if name.startswith("peer-")),
     }
 
