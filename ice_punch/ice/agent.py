@@ -327,6 +327,7 @@ class Agent:
             session.switch_role(controlling=lite)  # RFC 8445 section 6.1.1: the full one controls
         self.pacer.agree(ta)
         session.started_at = session.last_sign_at = now
+        session.exact_start = start_at is not None
         if start_at is not None and start_at > now:
             session.held_until = min(start_at, now + LONGEST_HOLD)
         session.set_state(IceState.CHECKING, "the peer's parameters are known")

@@ -76,6 +76,20 @@ class Checks:
         self._start(pair, ta, now)
         return True
 
+    def start_exactly(self, ta: float, now: float) -> bool:
+        """Where both sides begin at one instant the first check between their NATs does not wait
+        for a slot that something else has taken: late it would spoil what the instant is for."""
+        session = self._session
+        if not session.exact_start or not self.may_send():
+            return False
+        pair = next((p for p in session.check_list if _between_nats(p)), None)
+        if pair is None:
+            return False
+        session.exact_start = False
+        session.check_list.unqueue(pair)
+        self._start(pair, ta, now)
+        return True
+
     def _start(self, pair: CandidatePair, ta: float, now: float) -> None:
         session = self._session
         nominate = session.controlling and session.nominating.get(pair.component) is pair
@@ -323,3 +337,9 @@ class Checks:
         for check in pair.checks:
             self._out.pop(check.transaction_id, None)
         pair.checks.clear()
+
+
+def _between_nats(pair: CandidatePair) -> bool:
+    untried = pair.state in (PairState.FROZEN, PairState.WAITING)
+    local, remote = pair.local.type, pair.remote.type
+    return untried and local is CandidateType.HOST and remote is CandidateType.SRFLX

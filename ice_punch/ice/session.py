@@ -114,6 +114,8 @@ class Session:
         self.held_until: float | None = None
         """Checks wait for the instant that both sides have agreed on, or for a check of the
         peer's."""
+        self.exact_start = False
+        """Both sides begin at one instant, and the first check that matters has yet to leave."""
         self.refused: set[Address] = set()
         """Reflexive addresses of the peer's where a host answered a check with an ICMP error."""
         self.last_sign_at = 0.0

@@ -22,6 +22,8 @@ class Slots:
         """Send what may be sent now."""
         pacer, queries, ta = self._pacer, self._queries, self._pacer.ta
         checks, knocking, hole = current.checks, current.knocking, current.early_hole
+        if checks.start_exactly(ta, now):
+            pacer.reserve(now)
         knocking.follow_pairs(now)
         while self._has_work(current) and pacer.take(now):
             query = queries.has_work() and self._query_is_next

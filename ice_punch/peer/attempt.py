@@ -155,7 +155,7 @@ class Attempt:
         self._options.observe(SignalingChanged("answered"))
         # The peer that answers waits until the other one has its answer: checks that reach a router
         # before its own host has sent anything may spoil the port for it.
-        start_at = None if self._offerer else self._loop.time() + self._way()
+        start_at = self._loop.time() + (0.0 if self._offerer else self._way())
         self._take_description(remote, self.negotiation.generation, start_at)
         await self._reach()
         self.channel = Channel(

@@ -87,7 +87,7 @@ class Restarts:
 
     def answered(self, remote: Description, generation: int) -> None:
         """The peer has answered our restart."""
-        self._take(remote, generation, None)
+        self._take(remote, generation, self._loop.time())
 
     async def _offer(self, *, fresh_sockets: bool) -> None:
         await self._begin(fresh_sockets=fresh_sockets)
