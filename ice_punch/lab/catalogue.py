@@ -220,8 +220,6 @@ _MOODS = (
         peer(NatBehaviour(early_inbound=EarlyInbound.BLACKLIST, blacklist_seconds=3.0)),
         skew=0.15,
         relays=Relays.UDP,
-        datagrams_per_second=20,
-        seconds=8,
         expects=DIRECT,
     ),
     Scenario(
@@ -239,6 +237,8 @@ _MOODS = (
         peer(NatBehaviour(early_inbound=EarlyInbound.CLAIM)),
         skew=0.15,
         relays=Relays.UDP,
+        datagrams_per_second=20,
+        seconds=8,
         expects=DIRECT,
     ),
 )
