@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from math import inf
 from typing import Any
 
 from signaling.backends import Apply
 from signaling.backends.bus import ALIVE_FOR, SETTLE, Bus
 from signaling.backends.calls import Call
+from signaling.backends.reporting import ReportingBackend
 from signaling.backends.shared_rooms import Bus as BusState
 from signaling.backends.shared_rooms import SharedRooms
 from signaling.effects import Effect
@@ -28,7 +28,7 @@ _TICK = 0.5
 __all__ = ["BusUnreachable", "InvalidRedisUrl", "RedisBackend"]
 
 
-class RedisBackend:
+class RedisBackend(ReportingBackend[SharedRooms]):
     """A :class:`signaling.backends.Backend` of one process among several.
 
     ``url`` is ``redis://HOST[:PORT][/DB]``, ``rediss://`` or ``unix://PATH``. ``prefix`` begins
@@ -50,12 +50,11 @@ class RedisBackend:
         limits = limits if limits is not None else Limits()
         self.node = base64url(random.randbytes(9))
         self._limits = limits
-        self._rooms = SharedRooms(
-            self.node, random, limits, ice=ice, authorizer=authorizer, metrics=metrics
+        super().__init__(
+            SharedRooms(self.node, random, limits, ice=ice, authorizer=authorizer, metrics=metrics)
         )
         self._random = random
         self._bus = Bus(url, self.node, self, limits, self._random, prefix=prefix, settle=settle)
-        self._apply: Apply = lambda effects: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._up = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
@@ -84,50 +83,8 @@ class RedisBackend:
         self._apply = lambda effects: None
 
     @property
-    def counters(self) -> Counter[str]:
-        return self._rooms.counters
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return self._rooms.sizes
-
-    @property
     def ready(self) -> bool:
         return self._rooms.bus is BusState.UP
-
-    # What the server reports
-
-    def on_open(
-        self,
-        connection: int,
-        address: tuple[str, int],
-        now: float,
-        *,
-        host: str = "",
-        origin: str | None = None,
-    ) -> None:
-        self._do(self._rooms.on_open(connection, address, now, host=host, origin=origin))
-
-    def on_message(self, connection: int, data: str | bytes, now: float) -> None:
-        self._do(self._rooms.on_message(connection, data, now))
-
-    def on_ice_servers(self, connection: int, ice: IceInfo | None, now: float) -> None:
-        self._do(self._rooms.on_ice_servers(connection, ice, now))
-
-    def on_close(self, connection: int, now: float) -> None:
-        self._do(self._rooms.on_close(connection, now))
-
-    def on_timer(self, now: float) -> None:
-        self._do(self._rooms.on_timer(now))
-
-    def get_timer(self) -> float | None:
-        return self._rooms.get_timer()
-
-    def drain(self, in_s: float, jitter_s: float) -> None:
-        self._do(self._rooms.drain(in_s, jitter_s))
-
-    def dismiss(self, connection: int) -> None:
-        self._do(self._rooms.dismiss(connection))
 
     # What the bus reports
 
@@ -194,7 +151,7 @@ class RedisBackend:
         return self._loop.time()
 
     def _do(self, effects: list[Effect]) -> None:
-        self._apply(effects)
+        super()._do(effects)
         self._flush()
 
     def _flush(self) -> None:
