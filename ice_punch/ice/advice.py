@@ -22,6 +22,15 @@ SPOILED_AFTER = 0.7
 """Seconds in which checks may get through in spite of an ICMP error."""
 FRESH_STARTS = 3
 """How often fresh sockets are tried in one session."""
+ADDRESSES_WITHIN = 0.2
+FRESH_ADDRESSES_WITHIN = 0.5
+
+
+def addresses_within(*, fresh_sockets: bool) -> float:
+    """Seconds for which whoever makes a restart waits for our reflexive addresses before the peer
+    is told: a NAT may have given us other ones, and fresh sockets the peer has to know from their
+    first packet on."""
+    return FRESH_ADDRESSES_WITHIN if fresh_sockets else ADDRESSES_WITHIN
 
 
 class Advice:

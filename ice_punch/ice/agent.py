@@ -413,8 +413,6 @@ class Agent:
         Whoever receives much tells it once for many."""
         for generation in self._generations:
             if generation.note_data(source, local, now):
-                if any(p.doubted_at == now for p in generation.session.selected.values()):
-                    self.handle_timer(now)
                 return
 
     def data_from_stranger(self, source: Address, local: Address, now: float) -> None:

@@ -31,21 +31,15 @@ class LocalCandidates:
         left.all = [c for c in self.all if c.type not in gone]
         left._foundations = self._foundations
         left._by_base = {base: c for base, c in self._by_base.items() if c.type not in gone}
-        for candidate in left.all:
-            group = "srflx" if candidate.type is CandidateType.SRFLX else "base"
-            key = (group, candidate.component, self.preference_of(candidate))
-            left._preferences.add(key)
+        left._preferences = {self._taken_by(candidate) for candidate in left.all}
         return left
 
     def remove_base(self, base: Address) -> None:
         """Forget every candidate of this base."""
         for candidate in [c for c in self.all if c.base == base]:
             self.all.remove(candidate)
-            reflexive = candidate.type is CandidateType.SRFLX
-            if reflexive or candidate.base == candidate.address:
-                group = "srflx" if reflexive else "base"
-                key = (group, candidate.component, self.preference_of(candidate))
-                self._preferences.discard(key)
+            if candidate.type is not CandidateType.PRFLX:
+                self._preferences.discard(self._taken_by(candidate))
         self._by_base.pop(base, None)
 
     def at_base(self, base: Address) -> Candidate | None:
@@ -58,11 +52,15 @@ class LocalCandidates:
     def preference_of(self, candidate: Candidate) -> int:
         return (candidate.priority >> 8) & 0xFFFF
 
+    def _taken_by(self, candidate: Candidate) -> tuple[str, int, int]:
+        """The local preference that no other candidate of its kind has."""
+        return (_group(candidate.type), candidate.component, self.preference_of(candidate))
+
     def _unique_preference(self, type_: CandidateType, component: int, wanted: int) -> int:
         # RFC 8445 section 5.1.2.1: several of one type have different local preferences. Hosts and
         # relays share them: what a peer learns from a check of either is peer-reflexive
         # (section 7.1.1), and there the two are of one type.
-        group = "srflx" if type_ is CandidateType.SRFLX else "base"
+        group = _group(type_)
         while (group, component, wanted) in self._preferences and wanted > 0:
             wanted -= 1
         self._preferences.add((group, component, wanted))
@@ -75,8 +73,7 @@ class LocalCandidates:
                 candidate.base == base
             ):
                 self.all.remove(candidate)
-                key = ("srflx", candidate.component, self.preference_of(candidate))
-                self._preferences.discard(key)
+                self._preferences.discard(self._taken_by(candidate))
                 return
 
     def add(
@@ -119,6 +116,10 @@ class LocalCandidates:
         if base == address:
             self._by_base[base] = candidate
         return candidate
+
+
+def _group(type_: CandidateType) -> str:
+    return "srflx" if type_ is CandidateType.SRFLX else "base"
 
 
 class RemoteCandidates:

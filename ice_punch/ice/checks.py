@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import deque
 
 from ice_punch.datagram import Address
-from ice_punch.ice.binding import check_request
 from ice_punch.ice.candidate import (
     Candidate,
     CandidateType,
@@ -114,19 +113,7 @@ class Checks:
 
     def _make(self, pair: CandidatePair, ta: float, now: float, *, nominate: bool) -> Check:
         session = self._session
-        remote = session.remote_credentials
-        assert remote is not None
-        transaction_id = session.random.randbytes(12)
-        request = check_request(
-            transaction_id,
-            local_ufrag=session.credentials.ufrag,
-            remote=remote,
-            priority=peer_reflexive_priority(pair.local.priority),
-            controlling=session.controlling,
-            tie_breaker=session.tie_breaker,
-            nominate=nominate,
-            nomination=pair.nomination if nominate else 0,
-        )
+        transaction_id, request = session.check_on(pair, nominate=nominate)
         # RFC 8445 section 14.3. Its N would make the timeout grow with the square of the list.
         active = sum(
             1 for p in session.check_list if p.state in (PairState.WAITING, PairState.IN_PROGRESS)

@@ -48,7 +48,7 @@ class Generation:
         self.lite = Lite(session, self.conclusion) if session.config.lite else None
         self.requests = Requests(session, self.conclusion, self.lite)
         self.knocking = Knocking(session, self.checks, mapping_varies)
-        self.liveness = Liveness(session, self.conclusion, self.checks, self.checks.forget)
+        self.liveness = Liveness(session, self.conclusion, self.checks)
         self.trickle = Trickle(session, self.paths, self.checks.forget)
 
     @property

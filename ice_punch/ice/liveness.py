@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ice_punch.datagram import Address
-from ice_punch.ice.binding import check_request
-from ice_punch.ice.candidate import peer_reflexive_priority
 from ice_punch.ice.checks import Checks
 from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.consent import Consent
@@ -36,12 +32,10 @@ class Liveness:
         session: Session,
         conclusion: Conclusion,
         checks: Checks,
-        on_expired: Callable[[CandidatePair], None],
     ) -> None:
         self._session = session
         self._conclusion = conclusion
         self._checks = checks
-        self._on_expired = on_expired
         self._consent: dict[CandidatePair, Consent] = {}
         self._pulses: dict[CandidatePair, Pulse] = {}
 
@@ -140,7 +134,7 @@ class Liveness:
         pair.consent_lost = True
         selected = session.selected.get(pair.component) is pair
         pair.invalidate()
-        self._on_expired(pair)
+        self._checks.forget(pair)
         detour = session.detours.get(pair.component)
         if (selected and detour is None) or (
             not selected and session.best_pair(pair.component) is None
@@ -187,18 +181,7 @@ class Liveness:
 
     def _check(self, pair: CandidatePair, consent: Consent, now: float) -> None:
         session = self._session
-        remote = session.remote_credentials
-        assert remote is not None
-        transaction_id = session.random.randbytes(12)
-        request = check_request(
-            transaction_id,
-            local_ufrag=session.credentials.ufrag,
-            remote=remote,
-            priority=peer_reflexive_priority(pair.local.priority),
-            controlling=session.controlling,
-            tie_breaker=session.tie_breaker,
-            nominate=False,
-        )
+        transaction_id, request = session.check_on(pair)
         consent.check_sent(transaction_id, now)
         pulse = self._pulses.get(pair)
         if pulse is not None:

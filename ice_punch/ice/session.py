@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ice_punch.datagram import Address, RandomSource, Transmit
-from ice_punch.ice.binding import Credentials
-from ice_punch.ice.candidate import Candidate
+from ice_punch.ice.binding import Credentials, check_request
+from ice_punch.ice.candidate import Candidate, peer_reflexive_priority
 from ice_punch.ice.candidates import LocalCandidates, RemoteCandidates
 from ice_punch.ice.check_list import CheckList, may_pair
 from ice_punch.ice.consent import CONSENT_INTERVAL, CONSENT_TIMEOUT
@@ -136,6 +136,23 @@ class Session:
 
     def send(self, data: bytes, local: Address, destination: Address) -> None:
         self.outbox.append(Transmit(data, local, destination))
+
+    def check_on(self, pair: CandidatePair, *, nominate: bool = False) -> tuple[bytes, bytes]:
+        """A new check of ``pair``, RFC 8445 section 7.2.2: its transaction id and its bytes. The
+        peer's credentials must be known."""
+        assert self.remote_credentials is not None
+        transaction_id = self.random.randbytes(12)
+        request = check_request(
+            transaction_id,
+            local_ufrag=self.credentials.ufrag,
+            remote=self.remote_credentials,
+            priority=peer_reflexive_priority(pair.local.priority),
+            controlling=self.controlling,
+            tie_breaker=self.tie_breaker,
+            nominate=nominate,
+            nomination=pair.nomination if nominate else 0,
+        )
+        return transaction_id, request
 
     def switch_role(self, *, controlling: bool) -> None:
         """RFC 8445 sections 7.2.5.1 and 7.3.1.1: priorities are computed anew."""

@@ -10,14 +10,9 @@ from typing import Any
 from ice_punch.connection import IceConnection
 from ice_punch.errors import RestartRefused
 from ice_punch.ice import RestartAdvised
+from ice_punch.ice.advice import addresses_within
 from ice_punch.sdp import Description
 from signaling.negotiation import AskForOffer, MakeOffer, Negotiation
-
-GATHERED_WITHIN = 0.5
-"""Seconds for which the reflexive addresses of fresh sockets are waited for, so that the peer knows
-them before the first check leaves."""
-ASKED_WITHIN = 0.2
-"""The same for the sockets that there are: a NAT may have given them other addresses."""
 
 LONGEST_WAY = 2.0
 """Seconds that a letter may take for checks to wait for it."""
@@ -98,4 +93,4 @@ class Restarts:
         if connection.restarting:
             raise RestartRefused("an ICE restart is under way")
         connection.restart(fresh_sockets=fresh_sockets, asked=True)
-        await connection.addresses_known(GATHERED_WITHIN if fresh_sockets else ASKED_WITHIN)
+        await connection.addresses_known(addresses_within(fresh_sockets=fresh_sockets))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -420,8 +420,3 @@ def _selected(pair: CandidatePair, reason: str) -> Selected:
         report=pair.report(),
         reason=reason,
     )
-
-
-def as_dict(line: Line) -> dict[str, Any]:
-    """The line as JSON has it."""
-    return dict(msgspec.to_builtins(line))

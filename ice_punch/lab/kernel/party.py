@@ -27,6 +27,7 @@ from ice_punch.ice import (
     SelectedPairChanged,
     StateChanged,
 )
+from ice_punch.ice.advice import addresses_within
 from ice_punch.lab.kernel.namespaces import enter_for_good
 from ice_punch.lab.outcome import ends_of, name_of
 from ice_punch.net import relay as _relay  # imported once, before anyone is forked
@@ -43,11 +44,6 @@ assert _relay
 MAX_LINE = 1 << 20
 DATA_MARK = b"\xc0lab"
 """No first byte of STUN, of ChannelData or of DTLS (RFC 7983)."""
-COUNTERS = "/proc/thread-self/net"
-GATHERED_WITHIN = 0.5
-"""Seconds for which the addresses of fresh sockets are waited for."""
-ASKED_WITHIN = 0.2
-"""The same for those of the sockets that there are."""
 SETTLED = (IceState.COMPLETED, IceState.FAILED)
 
 Request = dict[str, Any]
@@ -141,7 +137,7 @@ class Peer:
     async def _advised(self, advice: RestartAdvised) -> None:
         if not self._connection.restarting:
             self._connection.restart(fresh_sockets=advice.fresh_sockets)
-            await self._describe(GATHERED_WITHIN if advice.fresh_sockets else ASKED_WITHIN)
+            await self._describe(addresses_within(fresh_sockets=advice.fresh_sockets))
 
     async def _describe(self, within: float) -> None:
         self._told.clear()
@@ -155,7 +151,7 @@ class Peer:
         other's description."""
         if not self._connection.restarting:
             self._connection.restart(asked=True)
-            await self._describe(ASKED_WITHIN)
+            await self._describe(addresses_within(fresh_sockets=False))
         await self._told.wait()
         if self._connection.restarting:
             self._connection.set_remote_description(remote, start_at=self._told_at + way)

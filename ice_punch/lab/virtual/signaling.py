@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from ice_punch.ice import Agent, Candidate, CandidateType, Credentials
+from ice_punch.ice.advice import addresses_within
 from ice_punch.lab.scenario import Side
 from ice_punch.lab.virtual.internet import VirtualInternet
 from ice_punch.lab.virtual.peer import VirtualPeer
@@ -16,10 +17,6 @@ from ice_punch.sdp import make_pwd, make_ufrag
 RETRY = 0.5
 """Seconds after which a message is sent again while one of the two has no network."""
 TA = 0.02
-GATHERED_WITHIN = 0.5
-"""Seconds for which the reflexive addresses of fresh sockets are waited for."""
-ASKED_WITHIN = 0.2
-"""The same for those of the sockets that there are."""
 GATHERING_LOOKS = 0.01
 EARLY = 32
 """Candidates that wait for the credentials they belong to."""
@@ -79,7 +76,7 @@ class VirtualSignaling:
         )
         if fresh_sockets:
             peer.open_fresh_sockets(now)
-        within = GATHERED_WITHIN if fresh_sockets else ASKED_WITHIN
+        within = addresses_within(fresh_sockets=fresh_sockets)
         self._told_when_known(side, agent, agent.credentials, now + within)
 
     def _told_when_known(
