@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -107,6 +108,14 @@ _CLI = [shutil.which("redis-cli") or shutil.which("valkey-cli") or "redis-cli", 
 
 
 def free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is free, and 10000 above it another: a cluster listens on both.
+
+    Both are below those that the kernel gives to outgoing connections, so a server that was
+    killed finds its own free when it comes back.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 22_700)
+        with socket.socket() as client, socket.socket() as bus, contextlib.suppress(OSError):
+            client.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + 10_000))
+            return port
