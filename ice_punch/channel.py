@@ -103,7 +103,7 @@ class Channel:
             self._dtls = DtlsDriver(
                 dtls,
                 connection,
-                on_data=lambda datagrams: self._deliver(datagrams, sum(map(len, datagrams))),
+                on_data=self._on_decrypted,
                 on_event=self._on_dtls_event,
                 on_error=self._finish,
             )
@@ -322,6 +322,9 @@ class Channel:
             self._handler(data)
 
     # -- DTLS ---------------------------------------------------------------------------------
+
+    def _on_decrypted(self, datagrams: list[bytes]) -> None:
+        self._deliver(datagrams, sum(map(len, datagrams)))
 
     def _encrypt(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """The sink of the outbox: all, as long as there is room below."""

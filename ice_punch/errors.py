@@ -109,6 +109,23 @@ class DatagramTooLarge(IcePunchError, ValueError):
         self.limit = limit
 
 
+class MessageTooLarge(IcePunchError, ValueError):
+    """The message is larger than the peer takes (``a=max-message-size``, RFC 8841 section 6)."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"a message of {size} bytes is larger than the peer takes (limit {limit})")
+        self.size = size
+        self.limit = limit
+
+
+class TransferFailed(IcePunchError):
+    """A file did not arrive, or not as it was sent: refused, cancelled, cut short, or altered."""
+
+
+class ExtraMissing(IcePunchError, ImportError):
+    """Something needs an optional part of this package. The message names how to install it."""
+
+
 class DatagramRefused(IcePunchError, ValueError):
     """A plain datagram that looks like STUN would be taken for STUN by the peer (RFC 7983)."""
 
