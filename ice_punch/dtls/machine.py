@@ -72,6 +72,9 @@ class DtlsMachine:
     ``rtt``, the round trip time that ICE measured, are in seconds. Raises `InvalidConfiguration`
     for an MTU below 256.
 
+    ``srtp`` has profiles of SRTP agreed on, which nothing here uses: WebRTC stacks end the
+    handshake where the peer knows of none, even for data channels alone.
+
     There is no cookie exchange: ICE has shown that the peer receives at its address.
 
     OpenSSL reads its own clock. Its retransmissions (RFC 6347 section 4.2.4) happen when
@@ -88,6 +91,7 @@ class DtlsMachine:
         mtu: int = 1200,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         rtt: float | None = None,
+        srtp: bool = False,
     ) -> None:
         _check_mtu(mtu)
         self.role = role
@@ -99,6 +103,7 @@ class DtlsMachine:
         self._matched: Fingerprint | None = None
         self._mismatch = False
         self._certificate: Certificate | None = certificate
+        self._srtp = srtp
         self._connection = self._make_connection()
         self._traffic: Traffic | None = None
         self._state = State.NEW
@@ -279,7 +284,9 @@ class DtlsMachine:
         is_client = self.role is DtlsRole.CLIENT
         accept = self._accept_certificate
         assert self._certificate is not None
-        return openssl.make_connection(self._certificate, accept, is_client, self._mtu)
+        return openssl.make_connection(
+            self._certificate, accept, is_client, self._mtu, srtp=self._srtp
+        )
 
     def _is_waiting_for_peer(self) -> bool:
         """Whether retransmission timers run: not while it is we who hold the peer's records."""

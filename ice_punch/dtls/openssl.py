@@ -17,6 +17,7 @@ DTLS_1_2, DTLS_1_3 = 0xFEFD, 0xFEFC
 _CPU_INFO = 9
 _PRIORITIZE_CHACHA = 1 << 21
 _GROUPS = b"X25519:P-256:P-384"
+_SRTP_PROFILES = b"SRTP_AEAD_AES_128_GCM:SRTP_AES128_CM_SHA1_80"
 
 HAS_AES = ciphers.has_aes(SSL.OpenSSL_version(_CPU_INFO).decode("ascii", "replace"))
 CIPHERS = ciphers.suites(HAS_AES)
@@ -35,7 +36,7 @@ HAS_DTLS_1_3 = _has_dtls_1_3()
 
 
 @cache
-def _context(suites: bytes, suites_1_3: bytes) -> SSL.Context:
+def _context(suites: bytes, suites_1_3: bytes, srtp: bool) -> SSL.Context:
     """What all associations share: everything but certificates and whom they accept.
 
     DTLS 1.2 is the least; the highest that the library knows is the most.
@@ -57,6 +58,8 @@ def _context(suites: bytes, suites_1_3: bytes) -> SSL.Context:
     if HAS_DTLS_1_3:
         context.set_tls13_ciphersuites(suites_1_3)
     bindings.set_groups(context, _GROUPS)
+    if srtp:
+        context.set_tlsext_use_srtp(_SRTP_PROFILES)
     # RFC 8122 section 6.2: the server requests a certificate, and both must show one
     mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
     context.set_verify(mode, _verify)
@@ -72,13 +75,20 @@ def _verify(connection: SSL.Connection, shown: X509, error: int, depth: int, ok:
 
 
 def make_connection(
-    certificate: Certificate, accept: Callable[[X509], bool], is_client: bool, mtu: int
+    certificate: Certificate,
+    accept: Callable[[X509], bool],
+    is_client: bool,
+    mtu: int,
+    *,
+    srtp: bool = False,
 ) -> SSL.Connection:
     """An association between two memory buffers, its datagrams at most ``mtu`` bytes.
 
+    ``srtp``: profiles of SRTP are agreed on (RFC 5764 section 4.1).
+
     It shows ``certificate`` and asks ``accept``, which raises nothing, about the peer's own.
     """
-    connection = SSL.Connection(_context(CIPHERS, CIPHERS_1_3))
+    connection = SSL.Connection(_context(CIPHERS, CIPHERS_1_3, srtp))
     connection.use_certificate(certificate.x509)
     connection.use_privatekey(certificate.private_key)
     connection.set_app_data(accept)

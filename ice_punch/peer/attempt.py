@@ -28,6 +28,7 @@ from ice_punch.net.ice_server import IceServer
 from ice_punch.peer.options import PeerOptions, RemoteCandidateFound, SignalingChanged
 from ice_punch.peer.post import Candidates, Goodbye, Offer, Post, Restart
 from ice_punch.peer.restarting import Restarts, way_of_a_letter
+from ice_punch.peer.transports import TransportChoice
 from ice_punch.report import Report, Told
 from ice_punch.sdp import Description, Fragment, Setup, make_tls_id
 from signaling.errors import SealBroken, SignalingError
@@ -84,6 +85,7 @@ class Attempt:
         self._setup = Setup.ACTPASS  # RFC 8842 section 5.2
         self._server_rtt = server_rtt
         self._letter: Offer | None = None
+        self._transport = TransportChoice(options.transports, encrypt=options.encrypt)
         self._restarts = Restarts(
             self._connection,
             self.negotiation,
@@ -144,12 +146,14 @@ class Attempt:
             remote = await self._remote
         if self._offerer:
             self._check_encryption(remote)
+            await self._settle_transport(remote)
         else:
             if remote.setup is not None:
                 self._setup = answer_setup(remote.setup)
             if remote.tls_id is None:
                 self._tls_id = None  # RFC 8842 section 5.3
             self._check_encryption(remote)
+            await self._settle_transport(remote)
             await self._describe("answer")
         signaling_time = self._loop.time() - self._began
         self._options.observe(SignalingChanged("answered"))
@@ -158,9 +162,10 @@ class Attempt:
         start_at = self._loop.time() + (0.0 if self._offerer else self._way())
         self._take_description(remote, self.negotiation.generation, start_at)
         await self._reach()
-        self.channel = Channel(
+        self.channel = self._transport.make_channel(
             self._connection,
             self._dtls(remote),
+            remote,
             receive_queue=self._options.receive_queue,
             send_queue=self._options.send_queue,
             newest_wins=self._options.newest_wins,
@@ -172,6 +177,13 @@ class Attempt:
         await self.channel.open(signaling_time)
         self._opened = True
         return self.channel
+
+    async def _settle_transport(self, remote: Description) -> None:
+        letter = self._letter
+        try:
+            await self._transport.settle(None if letter is None else letter.transports, remote)
+        finally:
+            self._refusal = self._transport.refusal
 
     async def _begin(self) -> None:
         match self.negotiation.begin(self._loop.time()):
@@ -196,7 +208,9 @@ class Attempt:
             fingerprints=certificate.fingerprints() if certificate else (),
             tls_id=self._tls_id,
         )
-        offer = Offer(description.to_sdp(), self._server_rtt)
+        size = self._transport.max_message_size if certificate else None
+        sdp = replace(description, max_message_size=size).to_sdp()
+        offer = Offer(sdp, self._server_rtt, self._transport.names)
         await self.post.send(kind, offer, self.negotiation.generation)
         if kind == "answer":
             self.negotiation.answered()
@@ -270,6 +284,7 @@ class Attempt:
             remote.fingerprints,
             mtu=self._connection.max_datagram_size,
             rtt=None if path is None else path.rtt,
+            srtp=self._transport.is_webrtc,
         )
 
     # -- our candidates -----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ice_punch.inbox import RECEIVE_QUEUE
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
 from ice_punch.outbox import SEND_QUEUE
+from ice_punch.peer.transports import TRANSPORTS, check_transports
 
 if TYPE_CHECKING:
     from ice_punch.net.recording_file import RecordingFiles
@@ -45,6 +46,9 @@ class PeerOptions:
     """RFC 7064 and 7065 URIs, asked beside those that the signaling server names."""
     encrypt: bool = True
     """DTLS; both sides must say the same."""
+    transports: tuple[str, ...] = TRANSPORTS
+    """What may run above ICE, best first: ``datagram``, and ``sctp`` for browsers and their like,
+    which needs the extra ``webrtc`` and is left out without it."""
     direct_only: bool = False
     relay_only: bool = False
     hide_addresses: bool = False
@@ -72,7 +76,9 @@ class PeerOptions:
     """Record each attempt to reach a peer, to be replayed."""
 
     def gathering(self, more: tuple[IceServer, ...] = ()) -> GatheringOptions:
-        """Raises InvalidConfiguration for a bad URI or contradictory options."""
+        """Raises InvalidConfiguration for a bad URI or contradictory options, ExtraMissing where
+        only what needs the extra is wanted."""
+        check_transports(self.transports, encrypt=self.encrypt)
         given = tuple(
             s if isinstance(s, IceServer) else IceServer.parse(s) for s in self.ice_servers
         )

@@ -12,13 +12,15 @@ from signaling.messages import Kind
 from signaling.sealing import Sealer
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
     """An offer or an answer: SDP, RFC 8839."""
 
     sdp: str
     server_rtt: float | None = None
     """Seconds from the sender to the signaling server and back: half of it and half of the
     receiver's are what a letter takes."""
+    transports: tuple[str, ...] | None = None
+    """What may run above ICE, best first; in an answer, what will. None: `DATAGRAM`."""
 
 
 class Candidates(msgspec.Struct, frozen=True):

@@ -260,7 +260,9 @@ def test_the_association_is_checked_even_if_openssl_did_not_ask(
     monkeypatch.setattr(
         openssl,
         "make_connection",
-        lambda certificate, _, *rest: original(certificate, lambda _: True, *rest),
+        lambda certificate, _, *rest, **options: original(
+            certificate, lambda _: True, *rest, **options
+        ),
     )
     pair = make(MALLORY.fingerprints(), ALICE.fingerprints()).start().run()
     (event,) = events_of(pair.client)

@@ -1,0 +1,20 @@
+"""WebRTC on this ICE and this DTLS: data channels with browsers and other stacks (RFC 8831).
+
+Needs aiortc, for its SCTP: ``pip install 'ice-punch[webrtc]'``. Importing it without raises
+ExtraMissing.
+"""
+
+from __future__ import annotations
+
+from ice_punch.errors import ExtraMissing
+
+try:
+    import aiortc.rtcsctptransport  # noqa: F401
+except ImportError as error:
+    raise ExtraMissing("ice_punch.webrtc needs aiortc: pip install 'ice-punch[webrtc]'") from error
+
+from ice_punch.webrtc.channel import WebRtcChannel
+from ice_punch.webrtc.data_channel import DataChannel, DataChannelStats
+from ice_punch.webrtc.parameters import SctpParameters
+
+__all__ = ["DataChannel", "DataChannelStats", "SctpParameters", "WebRtcChannel"]
