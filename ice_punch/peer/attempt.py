@@ -398,10 +398,10 @@ class Attempt:
                 self._options.observe(RemoteCandidateFound(candidate))
 
     def _peer_ended(self, kind: str, message: Goodbye) -> None:
+        shown = "".join(c if c.isprintable() else "?" for c in message.reason[:200])
         if self.channel is not None:
-            self.channel.peer_closed()
+            self.channel.peer_closed(shown or "it gave up")
         else:
-            shown = "".join(c if c.isprintable() else "?" for c in message.reason[:200])
             verb = "refused" if kind == "reject" else "gave up"
             report = self._connection.report()
             told = _told(message, shown)

@@ -15,6 +15,18 @@ except ImportError as error:
 
 from ice_punch.webrtc.channel import WebRtcChannel
 from ice_punch.webrtc.data_channel import DataChannel, DataChannelStats
+from ice_punch.webrtc.files import FileArrived, FileReceiver, send_file
 from ice_punch.webrtc.parameters import SctpParameters
+from ice_punch.webrtc.peer import TrickledCandidate, WebRtcPeer
 
-__all__ = ["DataChannel", "DataChannelStats", "SctpParameters", "WebRtcChannel"]
+__all__ = [
+    "DataChannel",
+    "DataChannelStats",
+    "FileArrived",
+    "FileReceiver",
+    "SctpParameters",
+    "TrickledCandidate",
+    "WebRtcChannel",
+    "WebRtcPeer",
+    "send_file",
+]

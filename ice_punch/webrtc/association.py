@@ -382,12 +382,11 @@ class Association(RTCSctpTransport):
             return
         if state is self.State.CLOSED:
             self._over = True
+            self._above.association_closed(self._reason)
         super()._set_state(state)
         if state is self.State.ESTABLISHED:
             self._reason = "the peer stopped answering"
             self._above.association_open()
-        elif state is self.State.CLOSED:
-            self._above.association_closed(self._reason)
 
 
 def _lengths(data: bytes) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from ice_punch.dtls_driver import Event as DtlsEvent
 from ice_punch.errors import ChannelClosed, HandshakeFailed, IcePunchError, InvalidConfiguration
 from ice_punch.inbox import RECEIVE_QUEUE
 from ice_punch.outbox import SEND_QUEUE
+from ice_punch.webrtc import echo, files
 from ice_punch.webrtc.association import MAX_PACKET, SCTP_HEADERS
 from ice_punch.webrtc.data_channel import DataChannel
 from ice_punch.webrtc.data_channels import DataChannels, Handler
@@ -69,6 +70,8 @@ class WebRtcChannel(Channel):
         if negotiated:
             self.data.set_datagrams(*DATAGRAMS, self._on_datagram)
             self._messages = self.data.negotiated(*MESSAGES)
+            self.data.serve(echo.PROTOCOL, echo.serve_echo)
+            self.data.serve(files.PROTOCOL, files.refuse_files)
         super().__init__(
             connection,
             dtls,
