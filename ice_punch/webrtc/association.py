@@ -42,7 +42,7 @@ MESSAGE_COST = 64
 MAX_STREAMS = 1024
 MAX_CHANNELS = 64
 """Data channels at once, whoever opened them."""
-MAX_AHEAD = 4096
+MAX_AHEAD = 2048
 """DATA chunks after one that is missing; those beyond are dropped, and sent again by the peer."""
 MAX_GAPS = 192
 """In one acknowledgement: a packet has room for no more."""
@@ -257,6 +257,23 @@ class Association(RTCSctpTransport):
             return False
         # What is next in turn completes messages, and makes room.
         return ahead == 1 or self._advertised_rwnd >= size
+
+    def _mark_received(self, tsn: int) -> bool:
+        """Whether a chunk has come before. aiortc sorts all that came out of turn, each time."""
+        assert self._last_received_tsn is not None
+        ahead = (tsn - self._last_received_tsn) % SCTP_TSN_MODULO
+        if not 0 < ahead < SCTP_TSN_MODULO // 2 or tsn in self._sack_misordered:
+            self._sack_duplicates.append(tsn)
+            return True
+        if ahead > 1:
+            self._sack_misordered.add(tsn)
+            return False
+        while True:
+            self._last_received_tsn = tsn
+            tsn = (tsn + 1) % SCTP_TSN_MODULO
+            if tsn not in self._sack_misordered:
+                return False
+            self._sack_misordered.remove(tsn)
 
     async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
         beyond = (self._local_tsn - 1 - chunk.cumulative_tsn) % SCTP_TSN_MODULO

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ice_punch.errors import ChannelClosed, TransferFailed
+from ice_punch.errors import ChannelClosed, IcePunchError, TransferFailed
 from ice_punch.webrtc.data_channel import DataChannel
 from ice_punch.webrtc.file_names import numbered, safe_name
 
@@ -186,11 +186,13 @@ class FileReceiver:
             arrived = await self._receive(channel, name, self._size(header))
         except TransferFailed as error:
             await self._refuse(channel, name, str(error))
+        except ChannelClosed:
+            self._on_failed(name, "the peer cancelled it")
+        except IcePunchError as error:
+            self._on_failed(name, str(error))
         except OSError as error:
             # The peer need not know where our files are.
             await self._refuse(channel, name, error.strerror or "it can not be stored")
-        except ChannelClosed:
-            self._on_failed(name, "the peer cancelled it")
         else:
             self._on_arrived(arrived)
             with contextlib.suppress(TimeoutError):
@@ -254,7 +256,7 @@ class FileReceiver:
 
 async def refuse(channel: DataChannel, why: str) -> None:
     """Tell the sender of a file that it is not taken."""
-    with contextlib.suppress(ChannelClosed, TimeoutError):
+    with contextlib.suppress(IcePunchError, TimeoutError):
         async with asyncio.timeout(PATIENCE):
             await channel.send(json.dumps({"error": why}))
             await channel.drain()
