@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ice_punch.channel_stats import ChannelStats
-from ice_punch.connection import COOKIE, LIKE_STUN, ConnectionEvent, IceConnection
+from ice_punch.connection import IceConnection
+from ice_punch.connection_events import ConnectionEvent
 from ice_punch.datagram import Buffer
+from ice_punch.datagram_end import COOKIE, LIKE_STUN, DatagramEnd
 from ice_punch.diagnosis import Diagnosis
 from ice_punch.dtls import DtlsMachine, HandshakeCompleted, HandshakeFailedEvent, PeerClosed
 from ice_punch.dtls_driver import DtlsDriver
@@ -25,7 +27,7 @@ from ice_punch.errors import (
 )
 from ice_punch.ice import IceState, StateChanged
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
-from ice_punch.outbox import PART, SEND_QUEUE, Outbox, as_sequence
+from ice_punch.outbox import SEND_QUEUE, Outbox, as_sequence
 from ice_punch.path import Path
 from ice_punch.report import Report
 
@@ -54,7 +56,7 @@ class Encryption:
     cipher: str
 
 
-class Channel:
+class Channel(DatagramEnd):
     """An open way for datagrams, both ways, unordered and unreliable like UDP.
 
     ``listen`` and ``connect`` make it. Iterate over it to receive::
@@ -93,16 +95,16 @@ class Channel:
         self._watcher = asyncio.ensure_future(self._watch(connection.events()))
         self._dtls: DtlsDriver | None = None
         if dtls is None:
-            self._outbox = connection.outbox
-            connection.set_batch_handler(self._deliver)
+            self._outbox = connection.carrier.outbox
+            connection.carrier.set_batch_handler(self._deliver)
         else:
             self._outbox = Outbox(
                 self._encrypt, self._raise_end, capacity=send_queue, newest_wins=newest_wins
             )
-            connection.set_path_handler(self._on_path, self._outbox.resume)
+            connection.carrier.set_path_handler(self._on_path, self._outbox.resume)
             self._dtls = DtlsDriver(
                 dtls,
-                connection,
+                connection.carrier,
                 on_data=self._on_decrypted,
                 on_event=self._on_dtls_event,
                 on_error=self._finish,
@@ -144,8 +146,9 @@ class Channel:
 
     @property
     def stats(self) -> ChannelStats:
-        counters, losses = self.connection.counters, self.connection.losses
-        inbox, outbox, figures = self._inbox, self._outbox, self.connection.path_figures
+        counters, carrier = self.connection.counters, self.connection.carrier
+        losses, figures = carrier.losses, carrier.figures
+        inbox, outbox = self._inbox, self._outbox
         malformed = counters["stun_malformed"]
         if self._dtls is not None:
             malformed += self._dtls.counters.malformed + self._dtls.counters.discarded
@@ -223,36 +226,9 @@ class Channel:
             raise DatagramRefused(EMPTY)
         self._outbox.put_many(datagrams)
 
-    async def send(self, data: Buffer, *, expires_in: float | None = None) -> None:
-        """``send_nowait``, once there is room: it waits while many datagrams are held, and every
-        so often lets other tasks run. Raises the same."""
-        await self._outbox.room()
-        self.send_nowait(data, expires_in=expires_in)
-
-    async def send_many(self, datagrams: Iterable[Buffer]) -> None:
-        """``send_many_nowait``, a part at a time, each once there is room. Raises the same."""
-        datagrams = as_sequence(datagrams)
-        for start in range(0, len(datagrams), PART):
-            part = datagrams[start : start + PART]
-            await self._outbox.room(len(part))
-            self.send_many_nowait(part)
-
     async def drain(self) -> None:
         """Wait until what was sent has left this host's queue, or can not leave any more."""
         await self._outbox.drain()
-
-    async def recv(self) -> bytes:
-        """The next datagram.
-
-        Raises ChannelClosed once the channel is closed, by whichever side, and ConsentLost when
-        the peer vanished; both only after everything received before is read.
-        """
-        held = self._inbox.held
-        return held.popleft() if held else await self._inbox.get()
-
-    async def recv_many(self, limit: int | None = None) -> list[bytes]:
-        """All datagrams that have come, at most ``limit``; waits for one. Raises as ``recv``."""
-        return await self._inbox.get_many(limit)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Datagrams until the channel is closed. Raises ConsentLost when the peer vanished."""
@@ -291,17 +267,6 @@ class Channel:
         return transport, protocol
 
     @property
-    def pacing_rate(self) -> float | None:
-        """Bytes of datagrams a second to spread what is sent to; None, as it begins, sends as fast
-        as the kernel takes them. Raises InvalidConfiguration for a rate that is none."""
-        return self._outbox.pacing_rate
-
-    @pacing_rate.setter
-    def pacing_rate(self, rate: float | None) -> None:
-        self._outbox.pacing_rate = rate
-        self.connection.set_kernel_pacing(rate)
-
-    @property
     def newest_wins(self) -> bool:
         """Whether a full queue drops the oldest datagram for the newest, on the way out as it
         always does on the way in. May be set at any time."""
@@ -310,6 +275,9 @@ class Channel:
     @newest_wins.setter
     def newest_wins(self, wins: bool) -> None:
         self._outbox.newest_wins = wins
+
+    def _pace_kernel(self, rate: float | None) -> None:
+        self.connection.carrier.set_kernel_pacing(rate)
 
     def _deliver(self, datagrams: Sequence[bytes], size: int) -> None:
         if self._end is not None:
@@ -329,7 +297,7 @@ class Channel:
     def _encrypt(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """The sink of the outbox: all, as long as there is room below."""
         assert self._dtls is not None
-        if not self.connection.writable:
+        if not self.connection.carrier.writable:
             return 0
         self._dtls.send_many(datagrams)
         return len(datagrams)

@@ -1,4 +1,4 @@
-"""The thin shell around a DTLS association: the connection below it, its clock, its events."""
+"""The thin shell around a DTLS association: the path below it, its clock, its events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable, Sequence
 
-from ice_punch.connection import IceConnection
+from ice_punch.carrier import Carrier
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import (
     MIN_MTU,
@@ -41,21 +41,21 @@ class DtlsDriver:
     def __init__(
         self,
         machine: DtlsMachine,
-        connection: IceConnection,
+        carrier: Carrier,
         *,
         on_data: Callable[[list[bytes]], None],
         on_event: Callable[[Event], None],
         on_error: Callable[[IcePunchError], None],
     ) -> None:
         self._machine = machine
-        self._connection = connection
+        self._carrier = carrier
         self._on_data, self._on_event, self._on_error = on_data, on_event, on_error
         self._loop = asyncio.get_running_loop()
         self._records = _common_records.setdefault(self._loop, bytearray(RECORDS))
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._stopped = False
-        connection.set_segments_handler(self._on_segments)
+        carrier.set_segments_handler(self._on_segments)
 
     @property
     def counters(self) -> DtlsCounters:
@@ -64,7 +64,7 @@ class DtlsDriver:
     @property
     def max_datagram_size(self) -> int:
         """Bytes of the largest datagram that fits the path, as it is now, once it is encrypted."""
-        limit = self._connection.max_datagram_size
+        limit = self._carrier.max_datagram_size
         if limit != self._machine.mtu and limit >= MIN_MTU:
             self._machine.set_mtu(limit)
         return self._machine.max_datagram_size
@@ -91,7 +91,7 @@ class DtlsDriver:
             segments = self._machine.encrypt_many(datagrams, now, self._records)
         except DatagramTooLarge as error:
             fitting = [data for data in datagrams if len(data) <= error.limit]
-            self._connection.losses.too_large += len(datagrams) - len(fitting)
+            self._carrier.losses.too_large += len(datagrams) - len(fitting)
             if fitting:
                 self._send_part(fitting)
             return
@@ -100,7 +100,7 @@ class DtlsDriver:
             return
         try:
             for buffer, size in segments:
-                self._connection.send_segments(buffer, size)
+                self._carrier.send_segments(buffer, size)
         except IcePunchError as error:
             self._on_error(error)
 
@@ -130,7 +130,7 @@ class DtlsDriver:
     def _pump(self, now: float) -> None:
         for data in self._machine.datagrams_to_send(now):
             try:
-                self._connection.send_record(data)
+                self._carrier.send_record(data)
             except IcePunchError as error:
                 self._on_error(error)
                 break

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
-from ice_punch.connection import ConnectionEvent
+from ice_punch.connection_events import ConnectionEvent
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.ice import Candidate
 from ice_punch.inbox import RECEIVE_QUEUE

@@ -257,12 +257,7 @@ def test_methods_that_are_described_exist_and_public_ones_are_described(
     assert public <= named, public - named
 
 
-INTERNAL = {
-    *("open", "peer_closed", "fail", "note_failure", "next_channel"),
-    *("send_record", "send_records", "send_segments", "set_segments_handler"),
-    *("outbox", "losses", "path_figures", "writable", "set_kernel_pacing"),
-    *("set_batch_handler", "set_path_handler"),
-}
+INTERNAL = {"open", "peer_closed", "fail", "note_failure", "next_channel"}
 """For the package's own layers."""
 
 

@@ -161,7 +161,8 @@ def test_a_relayed_path_has_no_socket_to_give(monkeypatch: pytest.MonkeyPatch) -
 
     async def test() -> None:
         async with connected_pair() as (a, _):
-            a._data._socket, a._data._path = None, Relay()
+            data = a._driver.data
+            data._socket, data._path = None, Relay()
             with pytest.raises(DetachFailed):
                 await a.detach()
             a.send_nowait(b"goes on")

@@ -124,8 +124,9 @@ def test_datagrams_for_a_path_that_has_become_too_narrow_are_counted(
             a.send_nowait(b"first")
             a.send_nowait(bytes(wide))
             a.send_nowait(b"third")
-            narrow = a.connection.max_datagram_size - 200
-            monkeypatch.setattr(type(a.connection), "max_datagram_size", narrow)
+            carrier = a.connection.carrier
+            narrow = carrier.max_datagram_size - 200
+            monkeypatch.setattr(type(carrier), "max_datagram_size", narrow)
             a._on_path()
             assert a.max_datagram_size == wide - 200
             assert await receive(b, 2) == [b"first", b"third"]

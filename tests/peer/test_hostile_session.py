@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 import ice_punch
+from ice_punch.carrier import Carrier
 from ice_punch.channel import Channel
 from ice_punch.connection import IceConnection
 from ice_punch.datagram import Address
@@ -314,7 +315,7 @@ def test_a_smaller_path_takes_smaller_datagrams(monkeypatch: pytest.MonkeyPatch)
         async with channels(ENCRYPTED) as (a, _b):
             before = a.max_datagram_size
             below = a.connection.max_datagram_size
-            monkeypatch.setattr(IceConnection, "max_datagram_size", below - 24)
+            monkeypatch.setattr(Carrier, "max_datagram_size", below - 24)
             assert a.max_datagram_size == before - 24
 
     asyncio.run(run())
