@@ -9,10 +9,9 @@ from enum import Enum
 from typing import TypeVar
 
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
 
 from ice_punch.datagram import Buffer
-from ice_punch.dtls import admission, fingerprints, openssl, records
+from ice_punch.dtls import openssl, records
 from ice_punch.dtls.bindings import GREATEST_CONTENT
 from ice_punch.dtls.certificate import Certificate
 from ice_punch.dtls.events import (
@@ -23,7 +22,7 @@ from ice_punch.dtls.events import (
     HandshakeFailedEvent,
     PeerClosed,
 )
-from ice_punch.dtls.hold import HeldRecords
+from ice_punch.dtls.handshake import Handshake
 from ice_punch.dtls.repetition import Repetition
 from ice_punch.dtls.roles import DtlsRole
 from ice_punch.dtls.segments import Segments
@@ -45,12 +44,6 @@ MIN_MTU = 256
 _GREATEST_EXPANSION = 24
 # OpenSSL calls a timer due 15 ms early; asking again sooner than this would only spin.
 _LEAST_WAIT = 0.01
-_MISMATCH = "the peer's DTLS certificate is not the one its description announced"
-_BAD_CERTIFICATE = 42
-# RFC 5246 section 7.2.2: alerts over a ClientHello that was understood, and can not be served:
-# handshake_failure, bad_certificate .. certificate_unknown, protocol_version,
-# insufficient_security. Any other is about bytes that no client would send.
-_REFUSALS = frozenset((40, 42, 43, 44, 45, 46, 70, 71))
 
 
 class State(Enum):
@@ -99,20 +92,21 @@ class DtlsMachine:
         self._mtu = mtu
         self._expansion = _GREATEST_EXPANSION
         self._handshake_timeout = handshake_timeout
-        self._fingerprints = None if remote_fingerprints is None else tuple(remote_fingerprints)
-        self._matched: Fingerprint | None = None
-        self._mismatch = False
-        self._certificate: Certificate | None = certificate
-        self._srtp = srtp
-        self._connection = self._make_connection()
+        self._repetition = Repetition(rtt)
+        self._handshake: Handshake | None = Handshake(
+            certificate,
+            role,
+            remote_fingerprints,
+            mtu,
+            self._repetition,
+            self.counters,
+            srtp=srtp,
+        )
+        self._connection = self._handshake.connection
         self._traffic: Traffic | None = None
         self._state = State.NEW
-        self._plaintext_records = 0
-        self._overtaken = False
-        self._held = HeldRecords()
         self._outgoing: list[bytes] = []
         self._events: deque[Event] = deque()
-        self._repetition = Repetition(rtt)
         self._handshake_deadline: float | None = None
         self._openssl_timer: float | None = None
 
@@ -138,8 +132,8 @@ class DtlsMachine:
         Without effect once the handshake has ended: other fingerprints then mean another
         association (RFC 8842 section 4).
         """
-        if self._state in (State.NEW, State.HANDSHAKE):
-            self._fingerprints = tuple(remote_fingerprints)
+        if self._handshake is not None:
+            self._handshake.set_remote_fingerprints(remote_fingerprints)
             self._release_held(now)
 
     def send(self, data: Buffer, now: float) -> None:
@@ -203,7 +197,10 @@ class DtlsMachine:
         """
         _check_mtu(mtu)
         self._mtu = mtu
-        self._connection.set_ciphertext_mtu(mtu)
+        if self._handshake is not None:
+            self._handshake.set_mtu(mtu)
+        else:
+            self._connection.set_ciphertext_mtu(mtu)
         if self._traffic is not None:
             self._traffic.set_mtu(mtu)
 
@@ -280,68 +277,37 @@ class DtlsMachine:
 
     # The handshake
 
-    def _make_connection(self) -> SSL.Connection:
-        is_client = self.role is DtlsRole.CLIENT
-        accept = self._accept_certificate
-        assert self._certificate is not None
-        return openssl.make_connection(
-            self._certificate, accept, is_client, self._mtu, srtp=self._srtp
-        )
-
     def _is_waiting_for_peer(self) -> bool:
         """Whether retransmission timers run: not while it is we who hold the peer's records."""
-        return self._state in (State.HANDSHAKE, State.OPEN) and not self._held
-
-    def _accept_certificate(self, shown: X509) -> bool:
-        """OpenSSL asks; it sends the alert and ends the handshake if the answer is no."""
-        der = openssl.der_of(shown)
-        self._matched = fingerprints.match(der, self._fingerprints or ())
-        self._mismatch = self._matched is None
-        return not self._mismatch
+        return self._state in (State.HANDSHAKE, State.OPEN) and not (
+            self._handshake is not None and self._handshake.holds
+        )
 
     def _receive_early(self, record: bytes, now: float) -> None:
         """One record before the end of the handshake."""
-        begun = self.role is DtlsRole.CLIENT or self._repetition.has_flight
-        if not admission.is_in_place(record, from_server=self.role is DtlsRole.CLIENT, begun=begun):
-            self.counters.discarded += 1
-        elif self._state is State.NEW or (
-            # Without fingerprints only the hellos: what follows them carries the certificate.
-            self._fingerprints is None and not admission.is_hello(record)
-        ):
-            if not self._held.add(record):
-                self.counters.held_dropped += 1
-        else:
-            self._feed_early(record)
+        assert self._handshake is not None
+        if self._handshake.feed(record, started=self._state is not State.NEW):
             self._step(now)
 
-    def _feed_early(self, record: bytes) -> None:
-        # Before there are keys the replay window protects nothing (RFC 6347 section 4.1.2.6), and
-        # harms: one forged number moves it past all that is genuine, and it drops the repetition
-        # of a record that came out of turn. DTLS 1.3 acknowledges records by their numbers.
-        if not openssl.HAS_DTLS_1_3 and records.epoch(record) == 0:
-            record = records.renumbered(record, self._plaintext_records)
-            self._plaintext_records += 1
-        elif record[0] != records.HANDSHAKE:
-            self._overtaken = True
-        self._connection.bio_write(record)
-
     def _release_held(self, now: float) -> None:
-        if self._state is not State.NEW:
-            self._receive_records(self._held.take(), now)
+        if self._state is not State.NEW and self._handshake is not None:
+            self._receive_records(self._handshake.take_held(), now)
 
     def _step(self, now: float) -> None:
         """Let OpenSSL go as far as it can with what it has been fed."""
+        assert self._handshake is not None
         try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
-            self._take_flight(now)
-            self._set_openssl_timer(now)
-        except SSL.ZeroReturnError:
-            self._fail(HandshakeFailed("the peer closed the association during the handshake"))
+            fingerprint = self._handshake.step()
         except SSL.Error as error:
-            self._handshake_error(openssl.reason_of(error))
+            self._handshake_error(self._handshake, error)
+        except FingerprintMismatch as error:
+            self._fail(error)
         else:
-            self._handshake_done(now)
+            self._take_flight(now)
+            if fingerprint is None:
+                self._set_openssl_timer(now)
+            else:
+                self._handshake_done(fingerprint, now)
 
     def _take_output(self) -> list[bytes]:
         return records.pack(openssl.read_records(self._connection), self._mtu)
@@ -352,43 +318,21 @@ class DtlsMachine:
             self._outgoing += flight
             self._repetition.start(flight, now)
 
-    def _handshake_error(self, reason: str) -> None:
-        output = self._take_output()
-        alert = records.plain_alert(output[-1]) if output else None
-        if (
-            self.role is DtlsRole.SERVER
-            and not self._repetition.has_flight
-            and alert not in _REFUSALS
-        ):
-            # RFC 6347 section 4.1.2.7: no association exists yet that this could be the end of.
-            # The client's own ClientHello is still to come.
-            self.counters.discarded += 1
-            self._connection = self._make_connection()
+    def _handshake_error(self, handshake: Handshake, error: SSL.Error) -> None:
+        failure, output = handshake.failure(error, self._take_output())
+        if failure is None:
+            self._connection = handshake.connection
             return
-        if reason == "peer did not return a certificate":
-            # RFC 8122 section 6.2 wants bad_certificate where OpenSSL says handshake_failure.
-            output = [records.with_alert(d, _BAD_CERTIFICATE) for d in output]
         self._outgoing += output
         self._repetition.keep_alert(output)
-        if self._mismatch:
-            self._fail(FingerprintMismatch(_MISMATCH))
-        elif "alert" in reason:
-            self._fail(HandshakeFailed(f"the peer refused the DTLS handshake: {reason}"))
-        else:
-            self._fail(HandshakeFailed(f"the DTLS handshake failed: {reason}"))
+        self._fail(failure)
 
-    def _handshake_done(self, now: float) -> None:
-        connection = self._connection
-        shown = connection.get_peer_certificate()
-        # OpenSSL has asked already. This is the one place that opens the association, so it looks
-        # for itself (RFC 8842 section 5.1).
-        if shown is None or not self._accept_certificate(shown) or self._matched is None:
-            self._fail(FingerprintMismatch(_MISMATCH))
-            return
-        self._take_flight(now)
+    def _handshake_done(self, fingerprint: Fingerprint, now: float) -> None:
+        connection, handshake = self._connection, self._handshake
+        assert handshake is not None
         self._repetition.finish(self.role is DtlsRole.SERVER)
         self._state = State.OPEN
-        self._handshake_deadline = self._certificate = None
+        self._handshake_deadline = self._handshake = None
         self._traffic = Traffic(
             connection,
             self._mtu,
@@ -403,12 +347,12 @@ class DtlsMachine:
             HandshakeCompleted(
                 version=connection.get_protocol_version_name(),
                 cipher=connection.get_cipher_name() or "unknown",
-                peer_fingerprint=self._matched,
+                peer_fingerprint=fingerprint,
             )
         )
         # RFC 6347 section 4.1.2.1: OpenSSL kept what overtook the last message of the handshake. A
         # read in vain would have it keep a read buffer of 16 KB too, until the next record.
-        while self._overtaken and self._deliver_one(GREATEST_CONTENT):
+        while handshake.overtaken and self._deliver_one(GREATEST_CONTENT):
             pass
 
     def _fail(self, error: HandshakeFailed) -> None:
@@ -426,8 +370,8 @@ class DtlsMachine:
         try:
             self._connection.DTLSv1_handle_timeout()
         except SSL.Error as error:
-            if self._state is State.HANDSHAKE:
-                self._handshake_error(openssl.reason_of(error))
+            if self._handshake is not None:
+                self._handshake_error(self._handshake, error)
             return
         if flight := self._take_output():
             self._send_again(flight)
@@ -532,8 +476,7 @@ class DtlsMachine:
 
     def _close(self, event: Event | None) -> None:
         self._state = State.CLOSED
-        self._handshake_deadline = self._openssl_timer = None
-        self._held = HeldRecords()
+        self._handshake_deadline = self._openssl_timer = self._handshake = None
         if self._traffic is not None:
             self._traffic.end()
             self._traffic = None
