@@ -227,6 +227,28 @@ RedactAddresses = Annotated[
     ),
 ]
 
+_FILES = "Files"
+
+Files = Annotated[
+    str | None,
+    typer.Option(
+        "--files",
+        metavar="DIR",
+        help="Take files of the peer's into this directory; nothing in it is overwritten. "
+        "Needs the extra webrtc on both sides, as a browser has it.",
+        rich_help_panel=_FILES,
+    ),
+]
+SendFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--send",
+        metavar="FILE",
+        help="Send a file to a peer that takes files, and end when it has arrived; nothing is read "
+        "from standard input. May be repeated.",
+        rich_help_panel=_FILES,
+    ),
+]
 
 _SIGNALING = "Signaling"
 
@@ -296,6 +318,8 @@ def listen(
     timeout: Timeout = 60.0,
     size: Size = None,
     linger: Linger = 1.0,
+    files: Files = None,
+    send: SendFiles = None,
     record: Record = None,
     redact_addresses: RedactAddresses = False,
     json: Json = False,
@@ -327,6 +351,8 @@ def listen(
         code=code,
         token=token,
         ca_file=ca_file,
+        files=files,
+        send=tuple(send or ()),
     )
     output = make_output(json=json, verbose=verbose)
     if manual:
@@ -334,6 +360,8 @@ def listen(
 
         if code:
             raise InvalidConfiguration("--code and --manual exclude each other")
+        if arguments.moves_files:
+            raise InvalidConfiguration("files need a link: not with --manual")
         return run_manual_listen(arguments, output)
     return run_listen(server, arguments, output)
 
@@ -382,6 +410,8 @@ def connect(
     timeout: Timeout = 60.0,
     size: Size = None,
     linger: Linger = 1.0,
+    files: Files = None,
+    send: SendFiles = None,
     record: Record = None,
     redact_addresses: RedactAddresses = False,
     json: Json = False,
@@ -411,6 +441,8 @@ def connect(
         redact_addresses=redact_addresses,
         token=token,
         ca_file=ca_file,
+        files=files,
+        send=tuple(send or ()),
     )
     output = make_output(json=json, verbose=verbose)
     if manual:
@@ -418,6 +450,8 @@ def connect(
 
         if code is not None:
             raise InvalidConfiguration("--code and --manual exclude each other")
+        if arguments.moves_files:
+            raise InvalidConfiguration("files need a link: not with --manual")
         return run_manual_connect(link, arguments, output)
     if code is not None:
         from ice_punch.cli.session import run_connect_by_code

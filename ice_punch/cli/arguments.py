@@ -36,6 +36,10 @@ class SessionArguments:
     code: bool = False
     token: str = ""
     ca_file: str | None = None
+    files: str | None = None
+    """A directory to take files into."""
+    send: tuple[str, ...] = ()
+    """Files to send."""
 
     def peer_options(self, output: Output) -> PeerOptions:
         """Raises what can be known before a peer comes: InvalidConfiguration, InterfaceNotFound,
@@ -46,10 +50,12 @@ class SessionArguments:
             raise InvalidConfiguration("--direct-only and --relay-only exclude each other")
         if self.redact_addresses and self.record is None:
             raise InvalidConfiguration("--redact-addresses is for a recording: --record FILE")
+        self._check_files()
         credentials = credentials_from_environment(os.environ)
         options = PeerOptions(
             ice_servers=tuple(IceServer.parse(uri, *credentials) for uri in self.ice_servers),
             encrypt=self.encrypt,
+            transports=("sctp",) if self.moves_files else ("datagram", "sctp"),
             direct_only=self.direct_only,
             relay_only=self.relay_only,
             hide_addresses=self.hide_addresses,
@@ -64,6 +70,19 @@ class SessionArguments:
         )
         _check_here(options)
         return options
+
+    @property
+    def moves_files(self) -> bool:
+        return self.files is not None or bool(self.send)
+
+    def _check_files(self) -> None:
+        if self.moves_files and not self.encrypt:
+            raise InvalidConfiguration("files need encryption: not with --no-encrypt")
+        if self.files is not None and not os.path.isdir(self.files):
+            raise InvalidConfiguration(f"--files {self.files}: it is not a directory")
+        for path in self.send:
+            if not os.path.isfile(path):
+                raise InvalidConfiguration(f"--send {path}: it is not a file")
 
     @contextlib.contextmanager
     def recorded(self, options: PeerOptions, output: Output) -> Iterator[PeerOptions]:

@@ -52,6 +52,15 @@ class Output(Protocol):
 
     def warning(self, message: str) -> None: ...
 
+    def file_received(self, path: str, size: int, sha256: str) -> None:
+        """A file has arrived whole."""
+
+    def file_failed(self, name: str, why: str) -> None:
+        """A file of the peer's did not arrive, or was not taken."""
+
+    def file_sent(self, path: str, size: int, sha256: str) -> None:
+        """The peer has confirmed a file."""
+
     def error(
         self,
         name: str,
@@ -134,6 +143,15 @@ class TextOutput:
     def warning(self, message: str) -> None:
         write_line(f"warning: {one_line(message)}")
 
+    def file_received(self, path: str, size: int, sha256: str) -> None:
+        write_line(f"received: {one_line(path)}, {size} bytes")
+
+    def file_failed(self, name: str, why: str) -> None:
+        write_line(f"not received: {one_line(name)}: {one_line(why)}")
+
+    def file_sent(self, path: str, size: int, sha256: str) -> None:
+        write_line(f"sent: {one_line(path)}, {size} bytes")
+
     def error(
         self,
         name: str,
@@ -181,6 +199,15 @@ class JsonOutput:
 
     def warning(self, message: str) -> None:
         self.event("warning", message=message)
+
+    def file_received(self, path: str, size: int, sha256: str) -> None:
+        self.event("file_received", path=path, size=size, sha256=sha256)
+
+    def file_failed(self, name: str, why: str) -> None:
+        self._write({"event": "file_failed", "name": name, "reason": why})
+
+    def file_sent(self, path: str, size: int, sha256: str) -> None:
+        self.event("file_sent", path=path, size=size, sha256=sha256)
 
     def error(
         self,

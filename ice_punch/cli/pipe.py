@@ -49,6 +49,7 @@ class Pipe:
         self._loop = asyncio.get_running_loop()
         self._last_received = 0.0
         self._output = descriptor("stdout")
+        self._to_terminal = _is_terminal(self._output)
         self._writer = OutputWriter(self._output)
 
     async def run(self) -> str:
@@ -82,14 +83,19 @@ class Pipe:
     # -- from the peer ------------------------------------------------------------------------
 
     async def _receive(self) -> str:
-        shown = _for_terminal if _is_terminal(self._output) else bytes
         while True:
             try:
                 datagram = await self._channel.recv()
             except ChannelClosed as error:
                 return str(error)
-            self._last_received = self._loop.time()
-            await self._writer.write(shown(datagram))
+            self._note_received()
+            await self._writer.write(self._shown(datagram))
+
+    def _note_received(self) -> None:
+        self._last_received = self._loop.time()
+
+    def _shown(self, data: bytes) -> bytes:
+        return _for_terminal(data) if self._to_terminal else data
 
     # -- to the peer --------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from ice_punch.cli.arguments import SessionArguments
 from ice_punch.cli.output import Output
 from ice_punch.cli.pipe import Pipe, PipeOptions, input_is_terminal
 from ice_punch.cli.run import run
+from ice_punch.cli.webrtc_pipe import WebRtcPipe, as_webrtc
 from ice_punch.errors import IcePunchError, InvalidConfiguration, PeerSilent
 from ice_punch.peer import Listener, PeerOptions, connect, listen
 from signaling.spoken import CodeOffer, fetch_link
@@ -67,7 +68,7 @@ async def _accept_one(
                 why = error if error.diagnosis is None else error.diagnosis.sentence
                 output.warning(f"{why}; waiting for another")
                 continue
-            return await carry(channel, arguments.pipe, output)
+            return await carry(channel, arguments.pipe, output, arguments.files, arguments.send)
 
 
 async def _next(listener: Listener, offer: CodeOffer | None) -> Channel:
@@ -102,11 +103,18 @@ async def _connect_by_code(
 async def _connect(link: str, arguments: SessionArguments, output: Output) -> int:
     with arguments.recorded(arguments.peer_options(output), output) as options:
         async with connect(link, options) as channel:
-            return await carry(channel, arguments.pipe, output)
+            return await carry(channel, arguments.pipe, output, arguments.files, arguments.send)
 
 
-async def carry(channel: Channel, options: PipeOptions, output: Output) -> int:
-    """Pipe until one side ends it. Raises ConsentLost, and what can not be sent."""
+async def carry(
+    channel: Channel,
+    options: PipeOptions,
+    output: Output,
+    files: str | None = None,
+    send: tuple[str, ...] = (),
+) -> int:
+    """Pipe until one side ends it, or all files to ``send`` have arrived; ``files`` is a directory
+    for those of the peer. Raises ConsentLost, TransferFailed, and what can not be sent."""
     async with channel:
         limit = channel.max_datagram_size
         if options.size is not None and options.size > limit and not input_is_terminal():
@@ -119,7 +127,7 @@ async def carry(channel: Channel, options: PipeOptions, output: Output) -> int:
         by_peer = False
         reason = "interrupted"
         try:
-            reason = await Pipe(channel, options, output.warning).run()
+            reason = await _pipe(channel, options, output, files, send).run()
             by_peer = channel.closed
         except asyncio.CancelledError:
             # Ctrl-C is how a session ends, not how it fails.
@@ -134,6 +142,19 @@ async def carry(channel: Channel, options: PipeOptions, output: Output) -> int:
             remarks.tell(last=True)
             output.closed(reason, channel, by_peer=by_peer)
     return 0
+
+
+def _pipe(
+    channel: Channel,
+    options: PipeOptions,
+    output: Output,
+    files: str | None,
+    send: tuple[str, ...],
+) -> Pipe:
+    webrtc = as_webrtc(channel)
+    if webrtc is None:
+        return Pipe(channel, options, output.warning)
+    return WebRtcPipe(webrtc, options, output, directory=files, send=send)
 
 
 class _Remarks:

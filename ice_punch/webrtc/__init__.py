@@ -15,7 +15,7 @@ except ImportError as error:
 
 from ice_punch.webrtc.channel import WebRtcChannel
 from ice_punch.webrtc.data_channel import DataChannel, DataChannelStats
-from ice_punch.webrtc.files import FileArrived, FileReceiver, send_file
+from ice_punch.webrtc.files import FileArrived, FileReceiver, FileSent, send_file
 from ice_punch.webrtc.parameters import SctpParameters
 from ice_punch.webrtc.peer import TrickledCandidate, WebRtcPeer
 
@@ -24,6 +24,7 @@ __all__ = [
     "DataChannelStats",
     "FileArrived",
     "FileReceiver",
+    "FileSent",
     "SctpParameters",
     "TrickledCandidate",
     "WebRtcChannel",

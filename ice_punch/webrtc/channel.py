@@ -71,7 +71,7 @@ class WebRtcChannel(Channel):
             self.data.set_datagrams(*DATAGRAMS, self._on_datagram)
             self._messages = self.data.negotiated(*MESSAGES)
             self.data.serve(echo.PROTOCOL, echo.serve_echo)
-            self.data.serve(files.PROTOCOL, files.refuse_files)
+            self.data.fall_back(files.PROTOCOL, files.refuse_files)
         super().__init__(
             connection,
             dtls,
@@ -119,8 +119,8 @@ class WebRtcChannel(Channel):
         return await self.data.accept_channel()
 
     def serve(self, protocol: str, handler: Handler) -> None:
-        """Run ``handler`` with each channel of this protocol that the peer opens from now on; the
-        channel is closed when it returns."""
+        """Run ``handler`` with each channel of this protocol that the peer opens, and with those
+        that wait to be accepted; the channel is closed when it returns."""
         self.data.serve(protocol, handler)
 
     # -- as a Channel ---------------------------------------------------------------------------

@@ -17,6 +17,9 @@ from ice_punch.webrtc.data_channel import DataChannel
 
 Handler = Callable[[DataChannel], Awaitable[None]]
 
+DECIDES_WITHIN = 1.0
+"""Seconds in which an application says which channels of the peer it serves."""
+
 
 class DataChannels:
     """The channels above one association.
@@ -48,6 +51,10 @@ class DataChannels:
         """Opened by this side, and not yet given a stream."""
         self._turns: deque[DataChannel] = deque()
         self._handlers: dict[str, Handler] = {}
+        self._fallbacks: dict[str, Handler] = {}
+        self._undecided: list[DataChannel] = []
+        """Opened before the application has had the time to say that it serves them."""
+        self._decided_at = float("inf")
         self._accepted: deque[DataChannel] = deque()
         self._accepting = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,6 +142,15 @@ class DataChannels:
         """Have ``handler`` run with every channel of this protocol that the peer opens; the channel
         is closed when it returns."""
         self._handlers[protocol] = handler
+        for waiting in (self._undecided, self._accepted):
+            for channel in [c for c in waiting if c.protocol == protocol]:
+                waiting.remove(channel)
+                self._spawn(self._serve(handler, channel))
+
+    def fall_back(self, protocol: str, handler: Handler) -> None:
+        """Have ``handler`` run with channels of this protocol that nobody serves within a second of
+        the session."""
+        self._fallbacks[protocol] = handler
 
     async def accept_channel(self) -> DataChannel:
         """The next channel that the peer opened, and that no handler has. Raises ChannelClosed, or
@@ -170,6 +186,7 @@ class DataChannels:
     # -- what the association tells -------------------------------------------------------------
 
     def association_open(self) -> None:
+        self._decided_at = self._loop.time() + DECIDES_WITHIN
         self._on_open()
 
     def association_closed(self, reason: str) -> None:
@@ -182,12 +199,20 @@ class DataChannels:
         if handler is None and len(self._accepted) >= MAX_CHANNELS:
             return False
         added = self._add(channel)
-        if handler is None:
+        if handler is not None:
+            self._spawn(self._serve(handler, added))
+        elif channel.protocol in self._fallbacks:
+            self._undecided.append(added)
+            self._loop.call_at(self._decided_at, self._serve_undecided)
+        else:
             self._accepted.append(added)
             self._accepting.set()
-        else:
-            self._spawn(self._serve(handler, added))
         return True
+
+    def _serve_undecided(self) -> None:
+        undecided, self._undecided = self._undecided, []
+        for channel in undecided:
+            self._spawn(self._serve(self._fallbacks[channel.protocol], channel))
 
     def channel_closing(self, stream_id: int) -> None:
         self._number_opened()

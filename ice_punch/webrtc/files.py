@@ -54,13 +54,22 @@ class FileArrived:
     """What the peer called it: for people, made fit to be shown."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileSent:
+    """A file that the peer has confirmed."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+
+
 async def send_file(
     channel: WebRtcChannel,
     path: str | os.PathLike[str],
     *,
     progress: Progress | None = None,
-) -> str:
-    """Send a file to a peer that takes files; its SHA-256, once the peer has confirmed it.
+) -> FileSent:
+    """Send a file to a peer that takes files, and wait until it has confirmed it.
 
     Raises OSError for a file that can not be read, TransferFailed, or the error that ended the
     session.
@@ -70,7 +79,7 @@ async def send_file(
         size = os.fstat(file.fileno()).st_size
         data = await channel.open_channel(path.name, PROTOCOL)
         try:
-            return await _Sending(data, file, size, progress).run(path.name)
+            return FileSent(size, await _Sending(data, file, size, progress).run(path.name))
         except ChannelClosed as error:
             if channel.closed:
                 raise
@@ -87,7 +96,8 @@ class _Sending:
         self._progress = progress or (lambda done, size: None)
 
     async def run(self, name: str) -> str:
-        await self._data.send(json.dumps({"name": name, "size": self._size}))
+        with contextlib.suppress(ChannelClosed):  # the answer to that says why
+            await self._data.send(json.dumps({"name": name, "size": self._size}))
         await _answer(self._data)
         answering = asyncio.ensure_future(_answer(self._data, patience=None))
         sending = asyncio.ensure_future(self._send())
@@ -264,6 +274,9 @@ async def refuse(channel: DataChannel, why: str) -> None:
 
 async def refuse_files(channel: DataChannel) -> None:
     """Serves file channels where nobody receives files."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            await channel.recv()
     await refuse(channel, "this side takes no files")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from ice_punch import ChannelClosed
 from ice_punch.errors import TransferFailed
-from ice_punch.webrtc import FileArrived, FileReceiver, WebRtcChannel, files, send_file
+from ice_punch.webrtc import FileArrived, FileReceiver, FileSent, WebRtcChannel, files, send_file
 from ice_punch.webrtc.data_channel import DataChannel
 from ice_punch.webrtc.file_names import numbered, safe_name
 from support.webrtc import two_pythons
@@ -68,8 +68,8 @@ def test_a_file_arrives_as_it_was_sent(tmp_path: Path, size: int) -> None:
     told: list[tuple[int, int]] = []
 
     async def story(channel: WebRtcChannel) -> None:
-        sha256 = await send_file(channel, source, progress=lambda *at: told.append(at))
-        assert sha256 == hashlib.sha256(CONTENT[:size]).hexdigest()
+        sent = await send_file(channel, source, progress=lambda *at: told.append(at))
+        assert sent == FileSent(size, hashlib.sha256(CONTENT[:size]).hexdigest())
 
     arrived, failed = _transfer(there, story)
     assert [(a.path, a.size, a.name) for a in arrived] == [
