@@ -31,7 +31,11 @@ class Carrier:
         self._raise_end = raise_end
         self.inbox = inbox
         self.outbox = Outbox(
-            self._data.send_many, raise_end, capacity=send_queue, newest_wins=newest_wins
+            self._data.send_many,
+            raise_end,
+            capacity=send_queue,
+            newest_wins=newest_wins,
+            sink_one=self._data.send_one,
         )
         """What ``send`` fills."""
         self._on_path_changed: Callable[[], None] | None = None
@@ -80,7 +84,7 @@ class Carrier:
         self, on_path: Callable[[], None], on_writable: Callable[[], None]
     ) -> None:
         """``on_path`` is called when `max_datagram_size` has changed, or there is no path any more;
-        ``on_writable`` when `writable` has become true."""
+        ``on_writable`` when it is no more `congested`."""
         self._on_path_changed, self._on_room = on_path, on_writable
 
     def set_kernel_pacing(self, rate: float | None) -> None:
@@ -88,22 +92,18 @@ class Carrier:
         self._data.set_pacing_rate(rate)
 
     @property
-    def writable(self) -> bool:
-        """Whether datagrams can leave now. Where they can not, those of ``send_records`` and
-        ``send_segments`` are held up to a bound, or dropped, and counted."""
-        return not self._data.congested
+    def congested(self) -> bool:
+        """Whether no datagram can leave now; those of ``send_record`` and ``send_segments`` are
+        then held up to a bound, or dropped, and counted."""
+        return self._data.congested
 
     def send_record(self, data: Buffer) -> None:
         """Send what a protocol above has made to fit; raises ChannelClosed or what ended the
         session."""
-        self.send_records((data,))
-
-    def send_records(self, datagrams: Sequence[Buffer]) -> None:
-        """``send_record`` for several, in order: they leave in as few system calls as the kernel
-        allows."""
         if self._data.limit < 0:
             self._raise_end()
-        self._data.send_whatever(datagrams)
+        if not self._data.send_one(data):
+            self._data.send_whatever((data,))
 
     def send_segments(self, buffer: Buffer, size: int) -> None:
         """``send_record`` for datagrams of ``size`` bytes that lie back to back in ``buffer``; the

@@ -99,7 +99,11 @@ class Channel(DatagramEnd):
             connection.carrier.set_batch_handler(self._deliver)
         else:
             self._outbox = Outbox(
-                self._encrypt, self._raise_end, capacity=send_queue, newest_wins=newest_wins
+                self._encrypt,
+                self._raise_end,
+                capacity=send_queue,
+                newest_wins=newest_wins,
+                sink_one=self._encrypt_one,
             )
             connection.carrier.set_path_handler(self._on_path, self._outbox.resume)
             self._dtls = DtlsDriver(
@@ -297,10 +301,17 @@ class Channel(DatagramEnd):
     def _encrypt(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """The sink of the outbox: all, as long as there is room below."""
         assert self._dtls is not None
-        if not self.connection.carrier.writable:
+        if self.connection.carrier.congested:
             return 0
         self._dtls.send_many(datagrams)
         return len(datagrams)
+
+    def _encrypt_one(self, data: bytes) -> bool:
+        assert self._dtls is not None
+        if self.connection.carrier.congested:
+            return False
+        self._dtls.send_one(data)
+        return True
 
     def _on_path(self) -> None:
         over = self._end is not None or self.encryption is None

@@ -157,6 +157,16 @@ class DataPath:
             self._note_losses(done, before)
         return done
 
+    def send_one(self, data: Buffer) -> bool:
+        """``send_many`` for one datagram: whether it is dealt with."""
+        size = len(data)
+        if size > self._largest or self._clock() >= self._told_at + TELL_EVERY:
+            self._note_sending((size,))
+        sock = self._socket
+        if sock is not None and sock.send_now(data, size, self._destination):
+            return True
+        return self.send_many((data,), (size,)) == 1
+
     def send_segments(self, buffer: Buffer, size: int) -> int:
         """``send_many`` for datagrams of ``size`` bytes back to back, of which the last may be
         shorter. How many bytes are dealt with."""

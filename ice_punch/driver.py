@@ -143,7 +143,11 @@ class AgentDriver:
         """Datagrams of one size and source, as the kernel has them; nearly always data."""
         if self._stopped:
             return
-        if not size or _COOKIE_BEGINS in buffer[4:size:segment]:
+        if size == segment > 4:
+            perhaps_stun = buffer[4] == _COOKIE_BEGINS
+        else:
+            perhaps_stun = not size or _COOKIE_BEGINS in buffer[4:size:segment]
+        if perhaps_stun:
             self._sort(split(buffer, size, segment), source, local)
         elif self._accepts(-(-size // segment), source, local):
             if self.on_segments is None:

@@ -78,12 +78,30 @@ class DtlsDriver:
     def send_many(self, datagrams: Sequence[Buffer]) -> None:
         """Encrypt datagrams together and send them in order, in as few system calls as the kernel
         allows. Those for which the path has become too narrow are dropped and counted."""
+        if len(datagrams) == 1:
+            self.send_one(datagrams[0])
+            return
         if not datagrams:
             return
         # What fills one packet of the kernel's is still in the processor's cache when it leaves.
         part = max(1, min(MAX_SEGMENTS, MAX_BYTES // (len(datagrams[0]) + GREATEST_OVERHEAD)))
         for start in range(0, len(datagrams), part):
             self._send_part(datagrams[start : start + part])
+
+    def send_one(self, data: Buffer) -> None:
+        """`send_many` for one datagram."""
+        try:
+            record = self._machine.encrypt_one(data, self._records)
+        except DatagramTooLarge:
+            self._carrier.losses.too_large += 1
+            return
+        except ChannelClosed:
+            self._pump(self._loop.time())
+            return
+        try:
+            self._carrier.send_record(record)
+        except IcePunchError as error:
+            self._on_error(error)
 
     def _send_part(self, datagrams: Sequence[Buffer]) -> None:
         now = self._loop.time()
@@ -119,7 +137,8 @@ class DtlsDriver:
         now = self._loop.time()
         if received := self._machine.decrypt_segments(buffer, end, size, now):
             self._on_data(received)
-        self._pump(now)
+        if not self._machine.quiet or self._machine.get_timer() != self._timer_at:
+            self._pump(now)
 
     def _on_timer(self) -> None:
         self._timer = self._timer_at = None

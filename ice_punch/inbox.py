@@ -34,7 +34,8 @@ class Inbox:
         if over > 0:
             self.dropped += over
         held.extend(datagrams)
-        self.count(count, size)
+        self.received += count
+        self.received_bytes += size
         if self._readers:
             self._wake(count)
 

@@ -50,8 +50,10 @@ class Outbox:
         *,
         capacity: int = SEND_QUEUE,
         newest_wins: bool = False,
+        sink_one: Callable[[bytes], bool] | None = None,
     ) -> None:
-        """``raise_end`` raises what there is to raise where ``limit`` is below zero."""
+        """``raise_end`` raises what there is to raise where ``limit`` is below zero. ``sink_one``
+        is ``sink`` for one datagram, with fewer steps: False where it has to wait."""
         if capacity < 1:
             raise InvalidConfiguration(f"a queue of {capacity} datagrams holds nothing")
         self.limit = -1
@@ -66,6 +68,7 @@ class Outbox:
         self.abandoned = 0
         """Still in the queue when the end came."""
         self._sink = sink
+        self._sink_one = sink_one
         self._raise_end = raise_end
         self._capacity = capacity
         self._loop = asyncio.get_running_loop()
@@ -73,6 +76,8 @@ class Outbox:
         self._perishable = 0
         self._full = 1
         """Datagrams in the queue with which something has to be done."""
+        self._full_for = -1
+        """Bytes of the datagrams that this was worked out for."""
         self._in_turn = False
         self._blocked = False
         self._giving = False
@@ -140,7 +145,7 @@ class Outbox:
         self._in_turn = True
         self._loop.call_soon(self._end_turn)
         free = not self._queue and not self._blocked and self._bucket is None
-        if free and type(entry) is bytes and self._give((entry,), (len(entry),)):
+        if free and type(entry) is bytes and self._give_one(entry):
             return
         self._queue.append(entry)
         if len(self._queue) == 1:
@@ -198,8 +203,31 @@ class Outbox:
         if self._bucket is not None:
             self._bucket.spend(size)
         # The next ones had better fit one packet of the kernel's with room for a record's header.
+        self._full_for = sizes[0]
         self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (sizes[0] + 40)))
         return done
+
+    def _give_one(self, data: bytes) -> bool:
+        """``_give`` for one datagram, while nothing paces."""
+        size = len(data)
+        if self._sink_one is None:
+            return self._give((data,), (size,)) == 1
+        if self._giving:
+            return False
+        self._giving = True
+        try:
+            taken = self._sink_one(data)
+        finally:
+            self._giving = False
+        if not taken:
+            self._blocked = True
+            return False
+        self.sent += 1
+        self.sent_bytes += size
+        if size != self._full_for:
+            self._full_for = size
+            self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (size + 40)))
+        return True
 
     def resume(self) -> None:
         """The sink takes datagrams again, or another one may."""
@@ -211,7 +239,7 @@ class Outbox:
         queue = self._queue
         if not self._stuck:
             return
-        self._full = self._capacity + 1
+        self._full, self._full_for = self._capacity + 1, -1
         if len(queue) > self._capacity and self._perishable:
             self._drop_expired()
             queue = self._queue

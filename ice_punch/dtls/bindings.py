@@ -113,6 +113,31 @@ class BindingsCodec:
             size += max(read(written, output + size, room - size), 0)
         return memoryview(_ffi.buffer(output, size))
 
+    def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer:
+        """`encrypt` for one datagram."""
+        ssl = self._ssl
+        result = _binding.SSL_write(ssl, datagram, len(datagram))
+        if result <= 0:
+            self._connection._raise_ssl_error(ssl, result)
+        if into is None or len(into) < room:
+            into = bytearray(room)
+        size = max(_binding.BIO_read(self._from_ssl, _ffi.from_buffer(into), room), 0)
+        return memoryview(into)[:size]
+
+    def decrypt_one(self, record: bytes) -> tuple[list[bytes], SSL.Error | None]:
+        """`decrypt` for one record."""
+        try:
+            plaintext = _scratch.pop()
+        except IndexError:
+            plaintext = _make("char[]", GREATEST_CONTENT)
+        # What others left in the queue of this thread would pass for an error of ours.
+        _binding.ERR_clear_error()
+        _binding.BIO_write(self._into_ssl, record, len(record))
+        size = _binding.SSL_read(self._ssl, plaintext, GREATEST_CONTENT)
+        delivered = [_ffi.unpack(plaintext, size)] if size > 0 else []
+        _scratch.append(plaintext)
+        return delivered, None if size > 0 else self._error_of(size)
+
     def decrypt(
         self, records: Buffer, meals: Iterable[Meal]
     ) -> tuple[list[bytes], SSL.Error | None]:

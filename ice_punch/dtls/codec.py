@@ -24,6 +24,10 @@ class Codec(Protocol):
         self, datagrams: Sequence[Buffer], room: int, into: bytearray | None = None
     ) -> memoryview: ...
 
+    def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer: ...
+
+    def decrypt_one(self, record: bytes) -> tuple[list[bytes], SSL.Error | None]: ...
+
     def decrypt(
         self, records: Buffer, meals: Iterable[Meal]
     ) -> tuple[list[bytes], SSL.Error | None]: ...
@@ -43,6 +47,13 @@ class PublicCodec:
         for datagram in datagrams:
             self._connection.send(datagram)
         return memoryview(self._connection.bio_read(room))
+
+    def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer:
+        self._connection.send(datagram)
+        return self._connection.bio_read(room)
+
+    def decrypt_one(self, record: bytes) -> tuple[list[bytes], SSL.Error | None]:
+        return self.decrypt(record, [(0, len(record), 1)])
 
     def decrypt(
         self, records: Buffer, meals: Iterable[Meal]
@@ -76,6 +87,12 @@ def is_sound(candidate: type[Codec]) -> bool:
         expected = ([b"first", b"second" * 150, b"fourth"], None)
         if receiver.decrypt(b"-" + arrived, [(1, 1 + len(arrived), 5)]) != expected:
             return False
+        for room in (None, bytearray(600)):
+            alone = bytes(sender.encrypt_one(b"alone" * 50, 500, room))
+            if b"alone" in alone or receiver.decrypt_one(alone) != ([b"alone" * 50], None):
+                return False
+            if receiver.decrypt_one(alone) != ([], None):
+                return False
         # As much at once as it will ever be
         many = [bytes((n,)) * (FEED // 13 - 60) for n in range(13)]
         records = sender.encrypt(many, FEED)

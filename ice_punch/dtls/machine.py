@@ -143,7 +143,19 @@ class DtlsMachine:
         `DatagramTooLarge` above `max_datagram_size`, and `DatagramRefused` for an empty datagram,
         which receivers of DTLS do not deliver.
         """
-        self._outgoing += self._encrypt(lambda traffic: [traffic.encrypt_one(data)])
+        self._outgoing.append(bytes(self._encrypt(lambda traffic: traffic.encrypt_one(data, None))))
+
+    def encrypt_one(self, data: Buffer, into: bytearray | None = None) -> Buffer:
+        """`encrypt_many` for one datagram."""
+        traffic = self._traffic
+        if traffic is None:
+            raise self._not_open()
+        try:
+            record = traffic.encrypt_one(data, into)
+        except SSL.Error as error:
+            raise self._broken(error) from error
+        self.counters.datagrams_sent += 1
+        return record
 
     def encrypt_many(
         self, datagrams: Sequence[Buffer], now: float, into: bytearray | None = None
@@ -252,6 +264,11 @@ class DtlsMachine:
         if self._is_waiting_for_peer():
             timers += (self._openssl_timer, self._repetition.get_timer())
         return min((t for t in timers if t is not None), default=None)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is neither anything to send nor any event."""
+        return not (self._outgoing or self._events)
 
     def datagrams_to_send(self, now: float) -> list[bytes]:
         """What must go to the peer now, in order."""
@@ -384,18 +401,24 @@ class DtlsMachine:
 
     # The open association
 
-    def _encrypt(self, with_traffic: Callable[[Traffic], list[T]]) -> list[T]:
+    def _encrypt(self, with_traffic: Callable[[Traffic], T]) -> T:
         if self._traffic is None:
-            raise ChannelClosed(
-                "the DTLS association is closed"
-                if self._state is State.CLOSED
-                else "the DTLS handshake is not complete"
-            )
+            raise self._not_open()
         try:
             return with_traffic(self._traffic)
         except SSL.Error as error:
-            self._close(PeerClosed(openssl.reason_of(error)))
-            raise ChannelClosed("the DTLS association is closed") from error
+            raise self._broken(error) from error
+
+    def _not_open(self) -> ChannelClosed:
+        return ChannelClosed(
+            "the DTLS association is closed"
+            if self._state is State.CLOSED
+            else "the DTLS handshake is not complete"
+        )
+
+    def _broken(self, error: SSL.Error) -> ChannelClosed:
+        self._close(PeerClosed(openssl.reason_of(error)))
+        return ChannelClosed("the DTLS association is closed")
 
     def _receive_other(self, datagram: bytes, now: float) -> list[bytes]:
         """Take a datagram of any kind; what of it is for the application."""

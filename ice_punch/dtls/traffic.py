@@ -75,8 +75,8 @@ class Traffic:
         two before anything is encrypted.
         """
         if len(datagrams) == 1:
-            record = self._encrypt_one(datagrams[0], into)
-            return [Segments(record, len(record))]
+            record = self.encrypt_one(datagrams[0], into)
+            return [Segments(memoryview(record), len(record))]
         if memoryview in map(type, datagrams):
             datagrams = [memoryview(datagram).cast("B") for datagram in datagrams]
         sizes = list(map(len, datagrams))
@@ -94,11 +94,8 @@ class Traffic:
         self._counters.application_sent += len(datagrams)
         return cut(buffer, sizes, added)
 
-    def encrypt_one(self, datagram: Buffer) -> bytes:
-        """A record for one datagram; raises what `encrypt` raises."""
-        return self._encrypt_one(datagram, None).tobytes()
-
-    def _encrypt_one(self, datagram: Buffer, into: bytearray | None) -> memoryview:
+    def encrypt_one(self, datagram: Buffer, into: bytearray | None) -> Buffer:
+        """`encrypt` for one datagram."""
         data = datagram if type(datagram) is bytes else bytes(datagram)
         size = len(data)
         if size > self.max_datagram_size:
@@ -106,7 +103,7 @@ class Traffic:
         if not size:
             raise DatagramRefused("DTLS does not carry empty datagrams")
         room = records.HEADER_SIZE + self.expansion + size + _SPARE
-        record = self._codec.encrypt((data,), room, into)
+        record = self._codec.encrypt_one(data, room, into)
         self._counters.application_sent += 1
         return record
 
@@ -118,7 +115,18 @@ class Traffic:
 
     def decrypt_one(self, record: bytes, now: float) -> list[bytes]:
         """What a datagram brings that `is_data`."""
-        return self._decrypt(record, 1, [(0, len(record), 1)], now)
+        counters = self._counters
+        counters.datagrams_received += 1
+        if self._over:
+            counters.late += 1
+            return []
+        delivered, error = self._codec.decrypt_one(record)
+        if delivered:
+            counters.application_received += 1
+            self._on_data()
+        else:
+            self._on_dropped(1, error, now)
+        return delivered
 
     def decrypt(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
         """What datagrams bring for the application, in order."""

@@ -56,16 +56,24 @@ class Sender:
         send = self._socket.sendto if self.transport is None else self.transport.sendto
         return self._attempt(lambda: send(data, destination), data, 1, destination)
 
+    def now(self, data: Buffer, size: int, destination: Address) -> bool:
+        """Whether the kernel takes a datagram at once; if not, nothing is counted."""
+        if self.transport is not None:
+            return False
+        try:
+            self._socket.sendto(data, destination)
+        except (OSError, OverflowError):
+            return False
+        self._stats.sent += 1
+        self._stats.sent_bytes += size
+        return True
+
     def many(self, datagrams: Sequence[Buffer], sizes: Sequence[int], destination: Address) -> int:
         """How many are dealt with: sent, or lost and counted. The rest waits for the kernel."""
         if len(datagrams) == 1 and self.transport is None:
-            try:
-                self._socket.sendto(datagrams[0], destination)
-            except (OSError, OverflowError):
-                return int(self.one(datagrams[0], destination) is not Fate.BLOCKED)
-            self._stats.sent += 1
-            self._stats.sent_bytes += sizes[0]
-            return 1
+            if self.now(datagrams[0], sizes[0], destination):
+                return 1
+            return int(self.one(datagrams[0], destination) is not Fate.BLOCKED)
         if not self.segments_work or len(datagrams) == 1:
             return self._each(datagrams, sizes, destination)
         for first, end, size in offload.runs(sizes):
@@ -83,6 +91,8 @@ class Sender:
 
     def segments(self, view: memoryview, size: int, destination: Address) -> int:
         """How many bytes are dealt with, of datagrams of ``size`` bytes back to back."""
+        if len(view) <= size and self.now(view, len(view), destination):
+            return len(view)
         step = size * min(offload.MAX_SEGMENTS, max(1, offload.MAX_BYTES // size))
         for start in range(0, len(view), step):
             part = view[start : start + step]

@@ -156,6 +156,13 @@ class UdpSocket:
             return self._queue(data, destination)
         return fate is Fate.SENT
 
+    def send_now(self, data: Buffer, size: int, destination: Address) -> bool:
+        """Send a datagram of ``size`` bytes if the kernel takes it at once; False: nothing was
+        done, and ``send_many`` tells why."""
+        if self._closed or self._unsent or self._starting is not None:
+            return False
+        return self._sender.now(data, size, destination)
+
     def send_many(
         self,
         datagrams: Sequence[Buffer],
