@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 
 from signaling.messages import SUBPROTOCOL
 
-_LINK_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>ice-punch link</title>
-<style>
-body { font: 1.1em/1.5 system-ui, sans-serif; max-width: 38em; margin: 3em auto; padding: 0 1em }
-pre { background: #8882; padding: .8em; overflow-x: auto }
-</style>
-<h1>This is an ice-punch link</h1>
-<p>Somebody waits at the other end for a direct connection from you.
-Copy the whole address of this page, with everything after the <code>#</code>, and run:</p>
-<pre>ice-punch connect 'THE-ADDRESS'</pre>
-<p>The part after the <code>#</code> is a secret between the two of you.
-Your browser does not send it to this server.</p>
-"""
-
 _SAFE_HEADERS = (
-    ("Cache-Control", "no-store"),
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+)
+_NO_STORE = ("Cache-Control", "no-store")
+_NOTHING = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+_LINK_POLICY = (
+    "Content-Security-Policy",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+)
+
+ASSET_PATH = "/web/"
+_WEB = files("signaling") / "web"
+_CONTENT_TYPES = {
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_ASSET_NAME = re.compile(r"[a-z0-9-]+\.(js|css|svg)", re.ASCII)
+_ASSET_HEADERS = (
+    _NOTHING,
+    ("Cache-Control", "public, max-age=300"),
+    # The modules are for pages of other servers too; nothing in them is anybody's secret.
+    ("Access-Control-Allow-Origin", "*"),
+    ("Cross-Origin-Resource-Policy", "cross-origin"),
 )
 
 
@@ -50,8 +59,26 @@ def server_name() -> str:
         return "ice-punch"
 
 
+@cache
 def link_page() -> Page:
-    return page(HTTPStatus.OK, _LINK_PAGE, "text/html; charset=utf-8")
+    """What a browser shows at a link: a peer."""
+    body = (_WEB / "index.html").read_bytes()
+    return _answer(HTTPStatus.OK, body, "text/html; charset=utf-8", _NO_STORE, _LINK_POLICY)
+
+
+@cache
+def assets() -> dict[str, Page]:
+    """The page's modules, style and icon by their paths."""
+    return {
+        ASSET_PATH + file.name: _answer(
+            HTTPStatus.OK,
+            file.read_bytes(),
+            _CONTENT_TYPES[file.name.rpartition(".")[2]],
+            *_ASSET_HEADERS,
+        )
+        for file in _WEB.iterdir()
+        if _ASSET_NAME.fullmatch(file.name)
+    }
 
 
 def text_page(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Page:
@@ -91,6 +118,10 @@ def page(
 ) -> Page:
     """Any answer; nobody may keep it, or show it in a frame with scripts of others."""
     data = body.encode("utf-8") if isinstance(body, str) else body
+    return _answer(status, data, content_type, _NO_STORE, _NOTHING, *headers)
+
+
+def _answer(status: HTTPStatus, data: bytes, content_type: str, *headers: tuple[str, str]) -> Page:
     fields = (
         ("Content-Type", content_type),
         ("Content-Length", str(len(data))),

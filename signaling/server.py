@@ -61,8 +61,8 @@ class SignalingServer:
     """A running server; made by :meth:`start`.
 
     ``GET /healthz`` answers ``ok``, ``GET /readyz`` whether new clients are welcome;
-    ``GET /j/<room>`` says how to use a link. Everything else is the protocol ``icepunch.v1`` at
-    ``/v1/ws``.
+    ``GET /j/<room>`` is a peer for browsers, with its parts under ``/web/``. Everything else is the
+    protocol ``icepunch.v1`` at ``/v1/ws``.
     """
 
     def __init__(
@@ -269,6 +269,8 @@ class SignalingServer:
             return pages.text_page(HTTPStatus.OK, "ice-punch signaling server")
         if path.startswith("/j/") and is_room_name(path.removeprefix("/j/")):
             return pages.link_page()
+        if path in pages.assets():
+            return pages.assets()[path]
         if path != SOCKET_PATH and not path.startswith(SOCKET_PATH + "/"):
             return pages.text_page(HTTPStatus.NOT_FOUND, "not found")
         offered = {

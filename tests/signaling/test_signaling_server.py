@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -78,9 +79,39 @@ def test_the_page_of_a_link_asks_nothing_of_anybody() -> None:
         answer = await get(server.port, f"GET /j/{ROOM} HTTP/1.1\nHost: h\n\n")
         head, _, body = answer.partition("\r\n\r\n")
         assert "default-src 'none'" in head
+        assert "script-src 'self'; style-src 'self'" in head
+        assert "unsafe" not in head
         assert "Referrer-Policy: no-referrer" in head
-        for thing in ("http://", "https://", "<script", "src=", "href=", ROOM):
+        for thing in ("http://", "https://", "<script>", "style=", "onclick", ROOM):
             assert thing not in body
+        used = re.findall(r'(?:src|href)="([^"]*)"', body)
+        assert len(used) > 2
+        assert all(path.startswith("/web/") for path in used)
+
+    with_server(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("/web/ice-punch.js", "text/javascript; charset=utf-8"),
+        ("/web/page.js", "text/javascript; charset=utf-8"),
+        ("/web/style.css", "text/css; charset=utf-8"),
+        ("/web/icon.svg", "image/svg+xml"),
+    ],
+)
+def test_the_parts_of_the_page_come_with_their_types(path: str, content_type: str) -> None:
+    async def test(server: SignalingServer) -> None:
+        head, _, body = (await get(server.port, f"GET {path} HTTP/1.1\nHost: h\n\n")).partition(
+            "\r\n\r\n"
+        )
+        assert head.startswith("HTTP/1.1 200 ")
+        assert f"Content-Type: {content_type}" in head
+        assert "X-Content-Type-Options: nosniff" in head
+        assert "Access-Control-Allow-Origin: *" in head
+        assert body
+        for other in ("/web/", "/web/index.html", "/web/../server.py", "/web/%2e%2e/server.py"):
+            assert "404" in (await get(server.port, f"GET {other} HTTP/1.1\nHost: h\n\n"))[:20]
 
     with_server(test)
 
