@@ -66,7 +66,9 @@ async def serve(engine: str, port: int, redis: str | None) -> None:
         from signaling.backends.redis import RedisBackend
 
         backend = RedisBackend(redis, random.SystemRandom(), LIMITS)
-    server = await SignalingServer.start(HOST, port, limits=LIMITS, engine=engine, backend=backend)
+    server = await SignalingServer.start(
+        HOST, port, limits=LIMITS, engine=engine, backend=backend, reuse_port=backend is not None
+    )
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, cut_everybody, server)
     print(json.dumps({"port": server.port}), flush=True)
     await asyncio.get_running_loop().create_future()
@@ -374,29 +376,35 @@ class Storm:
 
 async def storm(options: argparse.Namespace, engine: str, redis: str | None) -> tuple[float, str]:
     """With a bus the server is killed and started again; without, every connection is cut."""
-    port = options.port
+    port, workers = options.port, options.workers if redis is not None else 1
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(our_server(engine, port, redis))
-        port_of(first)
+
+        def start() -> list[subprocess.Popen[bytes]]:
+            started = [stack.enter_context(our_server(engine, port, redis)) for _ in range(workers)]
+            for process in started:
+                port_of(process)
+            return started
+
+        servers = start()
         people = Storm(port, options.clients)
         await people.come()
-        cpu = cpu_seconds(first.pid)
-        first.send_signal(signal.SIGUSR1 if redis is None else signal.SIGKILL)
+        cpu = sum(cpu_seconds(process.pid) for process in servers)
+        for process in servers:
+            process.send_signal(signal.SIGUSR1 if redis is None else signal.SIGKILL)
         began = time.monotonic()
         if redis is not None:
-            first.wait()
+            for process in servers:
+                process.wait()
         await people.until(lambda: all(client.drops for client in people.clients))
         for client in people.clients:
             client.send(people.partner[id(client)], "during the outage")
-        last = first
         if redis is not None:
-            last, cpu = stack.enter_context(our_server(engine, port, redis)), 0.0
-            await asyncio.to_thread(port_of, last)
+            servers, cpu = await asyncio.to_thread(start), 0.0
         await people.until(lambda: len(people.resumed) == options.clients)
         resumed = time.monotonic() - began
         await people.until(lambda: len(people.heard) == options.clients)
         heard = time.monotonic() - began
-        cpu = cpu_seconds(last.pid) - cpu
+        cpu = sum(cpu_seconds(process.pid) for process in servers) - cpu
     for client in people.clients:
         client.close()
     fresh = sum(people.welcomes.values()) - options.clients
@@ -431,6 +439,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--bus", action="store_true", help="storm: restart a server with Redis")
+    parser.add_argument("--workers", type=int, default=1, help="storm --bus: server processes")
     parser.add_argument("--redis", help=argparse.SUPPRESS)
     parser.add_argument("--redis-port", type=int, default=16379)
     parser.add_argument("--peerjs", metavar="DIR", help="where `npm install peer` ran")

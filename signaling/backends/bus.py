@@ -24,11 +24,12 @@ _log = logging.getLogger("signaling.bus")
 
 CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 2.0
-"""Seconds without an answer after which the bus is taken for dead."""
+"""Seconds without any reply, while some are awaited, after which the bus is taken for dead."""
 BEAT = 2.0
 ALIVE_FOR = 6.0
 """Seconds after its last beat at which a process is taken for dead."""
 PUSH_SILENCE = 3 * BEAT
+_LOOK = 0.25
 SETTLE = 1.5
 """Seconds that processes have to bring their sessions back to a bus that lost its memory."""
 _RETRY = (0.05, 0.3)
@@ -84,7 +85,6 @@ class Bus:
         except (ValueError, TypeError, RedisError):
             text = "it should read redis://HOST[:PORT][/DB], rediss://... or unix://PATH"
             raise InvalidRedisUrl(text) from None
-        self.gaps = 0
         self.losses = 0
         self.last_error = "not connected yet"
         self._node = node
@@ -103,12 +103,13 @@ class Bus:
         self._unpack = msgspec.msgpack.Decoder().decode
         self._sha = ""
         self._epoch: bytes | None = None
-        self._waiting: deque[tuple[float, Call | asyncio.Future[Any]]] = deque()
+        self._waiting: deque[Call | asyncio.Future[Any]] = deque()
         self._outgoing: list[bytes] = []
         self._wake = asyncio.Event()
         self._commands: Connection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._heard_push = 0.0
+        self._replies = 0
+        self._heard = 0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -133,7 +134,7 @@ class Bus:
 
     def _submit(self, waiting: Call | asyncio.Future[Any], *command: Any) -> None:
         assert self._commands is not None
-        self._waiting.append((time.monotonic(), waiting))
+        self._waiting.append(waiting)
         self._outgoing += self._commands.pack_command(*command)
         self._wake.set()
 
@@ -172,11 +173,11 @@ class Bus:
     def _end(self, up: bool) -> None:
         self._commands = None
         lost = []
-        for _, waiting in self._waiting:
+        for waiting in self._waiting:
             if isinstance(waiting, Call):
                 lost.append(waiting)
             elif not waiting.done():
-                waiting.cancel()
+                waiting.set_exception(ConnectionError("the bus is gone"))
         self._waiting.clear()
         self._outgoing.clear()
         if up:
@@ -194,7 +195,6 @@ class Bus:
                 await pushes.read_response()
                 await commands.send_command("SCRIPT", "LOAD", _SCRIPT)
                 self._sha = (await commands.read_response(disable_decoding=True)).decode()
-            self._heard_push = time.monotonic()
             self._commands = commands
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(commands))
@@ -252,7 +252,8 @@ class Bus:
     async def _read(self, commands: Connection) -> None:
         while True:
             reply = await commands.read_response(disable_decoding=True)
-            _, waiting = self._waiting.popleft()
+            self._replies += 1
+            waiting = self._waiting.popleft()
             if isinstance(waiting, Call):
                 self._listener.on_reply(waiting, self._unpack(reply))
             elif not waiting.done():
@@ -261,22 +262,30 @@ class Bus:
     async def _hear(self, pushes: Connection) -> None:
         while True:
             message = await pushes.read_response(disable_decoding=True)
-            self._heard_push = time.monotonic()
+            self._heard += 1
             if message[0] == b"message":
                 self._listener.on_push(self._unpack(message[2]))
 
     async def _watch(self, pushes: Connection) -> None:
-        """Half-open connections never end by themselves."""
-        pinged = 0.0
+        """Half-open connections never end by themselves.
+
+        Silence is counted in looks, not by the clock: what a process was too busy to read was no
+        silence. Nor is a long queue one: after every reply the wait begins anew.
+        """
+        replies, heard = self._replies, self._heard
+        mute = deaf = pinged = 0
         while True:
-            await asyncio.sleep(0.25)
-            now = time.monotonic()
-            if self._waiting and now - self._waiting[0][0] > REPLY_TIMEOUT:
+            await asyncio.sleep(_LOOK)
+            mute = mute + 1 if self._waiting and self._replies == replies else 0
+            deaf = deaf + 1 if self._heard == heard else 0
+            replies, heard = self._replies, self._heard
+            if mute * _LOOK > REPLY_TIMEOUT:
                 raise TimeoutError("no reply in time")
-            if now - self._heard_push > PUSH_SILENCE:
+            if deaf * _LOOK > PUSH_SILENCE:
                 raise TimeoutError("the subscription went silent")
-            if now - pinged > BEAT:
-                pinged = now
+            pinged += 1
+            if pinged * _LOOK > BEAT:
+                pinged = 0
                 await pushes.send_command("PING", check_health=False)
 
 

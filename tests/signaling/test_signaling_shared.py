@@ -402,6 +402,44 @@ def test_after_too_long_without_the_bus_those_with_peers_elsewhere_are_sent_away
     asyncio.run(run())
 
 
+def test_a_server_too_busy_to_read_the_replies_does_not_give_the_bus_up(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when thousands come back: the replies are there, only nobody has read them."""
+    monkeypatch.setattr("signaling.backends.bus.REPLY_TIMEOUT", 0.5)
+
+    async def run() -> None:
+        async with servers(redis) as (left, _):
+            bus = left._backend._bus  # type: ignore[attr-defined]
+            for _ in range(3):
+                asked = asyncio.create_task(bus._command("PING"))
+                await asyncio.sleep(0)
+                time.sleep(0.9)
+                assert await asked == b"PONG"
+            assert left.counters["bus_connections"] == 1
+
+    asyncio.run(run())
+
+
+def test_a_long_queue_of_calls_is_no_silence(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reply is in time, only the last of them comes long after it was asked for."""
+    monkeypatch.setattr("signaling.backends.bus.REPLY_TIMEOUT", 0.5)
+
+    async def run() -> None:
+        async with servers(redis) as (left, _):
+            bus = left._backend._bus  # type: ignore[attr-defined]
+            script = "local function us() local t = redis.call('TIME') return t[1] * 1e6 + t[2] end"
+            script += " local began = us() while us() - began < 2e5 do end return 1"
+            own_read = "x" * 100_000  # what Redis reads at once it answers at once
+            calls = [bus._command("EVAL", script, 0, own_read) for _ in range(8)]
+            assert await asyncio.gather(*calls) == 8 * [1]
+            assert left.counters["bus_connections"] == 1
+
+    asyncio.run(run())
+
+
 def test_a_cluster_takes_every_call(tmp_path: Path) -> None:
     """A cluster refuses a script whose keys are in two slots; one node can hold all slots."""
     with RedisServer(tmp_path, "--cluster-enabled", "yes") as cluster:
