@@ -15,15 +15,18 @@ from typing import Any
 from ice_punch.cli.output import Output
 from ice_punch.cli.run import Interrupted, run
 from ice_punch.cli.serve_policy import (
+    CannotServe,
     ServeArguments,
     bracketed,
     door,
     ice_source,
     metrics_token,
+    stun_hosts,
+    stun_names,
     trusted_proxies,
 )
 from ice_punch.datagram import Address, format_address
-from ice_punch.errors import IcePunchError, InvalidConfiguration, PortRangeExhausted
+from ice_punch.errors import InvalidConfiguration
 from ice_punch.net.interfaces import local_addresses
 from signaling import pages
 from signaling.auth import TrustedProxies
@@ -42,10 +45,6 @@ COMEBACKS = 200.0
 """Clients a second that are sent away: what another process lets in without effort."""
 
 __all__ = ["ServeArguments", "run_serve"]
-
-
-class CannotServe(IcePunchError):
-    """A port is taken, an address is not ours, or a certificate can not be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,14 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(arguments: ServeArguments, output: Output) -> int:
     async with AsyncExitStack() as stack:
-        stun = await _start_stun(arguments, stack)
+        stun: list[Address] = []
+        if arguments.stun_port is not None:
+            from ice_punch.cli.serve_stun import start_stun
+
+            hosts = stun_hosts(arguments.host, arguments.stun_addresses)
+            stun = await start_stun(hosts, arguments.stun_port, stack)
+        elif arguments.stun_addresses:
+            raise InvalidConfiguration("--stun-address and --no-stun contradict each other")
         ports = list(dict.fromkeys(port for _, port in stun))
         if arguments.workers > 1:
             from ice_punch.cli.workers import Workers
@@ -199,31 +205,6 @@ def _gauges(server: SignalingServer, backend: Backend | None) -> dict[str, float
     return gauges
 
 
-async def _start_stun(arguments: ServeArguments, stack: AsyncExitStack) -> list[Address]:
-    if arguments.stun_port is None:
-        return []
-    from ice_punch.net.stun_server import StunServer
-
-    addresses: list[Address] = []
-    # Two ports of one address show a peer whether its NAT's mapping varies.
-    for port in (arguments.stun_port, arguments.stun_port and arguments.stun_port + 1):
-        try:
-            server = await StunServer.start(arguments.host, port)
-        except (IcePunchError, OSError) as error:
-            raise CannotServe(_about_stun(arguments.host, port, error)) from None
-        stack.push_async_callback(server.close)
-        addresses += server.addresses
-    return addresses
-
-
-def _about_stun(host: str, port: int, error: IcePunchError | OSError) -> str:
-    if isinstance(error, PortRangeExhausted):
-        why, remedy = "the port is taken", "--stun-port takes another, --no-stun none"
-    else:
-        why, remedy = getattr(error, "strerror", None) or str(error), "--no-stun goes without"
-    return f"can not answer STUN on {host or '*'} port {port} (UDP): {why}; {remedy}"
-
-
 def _tls(arguments: ServeArguments) -> ssl.SSLContext | None:
     if arguments.tls_cert is None and arguments.tls_key is None:
         return None
@@ -268,7 +249,8 @@ def _announce(
     hosts = _hosts(arguments)
     scheme = "http" if arguments.tls_cert is None else "https"
     urls = [f"{scheme}://{bracketed(name)}:{port}" for name in hosts]
-    reachable = [format_address((name, number)) for name in hosts for number in stun_ports]
+    names = stun_names(arguments) or hosts
+    reachable = [format_address((name, number)) for name in names for number in stun_ports]
     observed = bracketed(arguments.metrics_host)
     metrics = [f"http://{observed}:{number}/metrics" for number in metrics_ports]
     output.event("serving", url=urls[0], urls=urls, stun=reachable, metrics=metrics)

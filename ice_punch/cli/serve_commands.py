@@ -35,6 +35,15 @@ def serve(
             "their NAT's mapping varies. 0: any two that are free.",
         ),
     ] = 3478,
+    stun_address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stun-address",
+            metavar="ADDRESS",
+            help="Where STUN answers, by default --host. Given twice, with two addresses of this "
+            "host, peers can find out how their NAT maps and filters (RFC 5780).",
+        ),
+    ] = None,
     no_stun: Annotated[bool, typer.Option("--no-stun", help="Signaling only.")] = False,
     tls_cert: Annotated[
         str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
@@ -245,6 +254,7 @@ def serve(
         host=host,
         port=port,
         stun_port=None if no_stun else stun_port,
+        stun_addresses=tuple(stun_address or ()),
         public_host=public_host,
         tls_cert=tls_cert,
         tls_key=tls_key,

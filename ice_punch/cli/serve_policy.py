@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ice_punch.cli.secrets_file import read_secret
 from ice_punch.cli.token import read_token_key
-from ice_punch.errors import InvalidConfiguration
+from ice_punch.errors import IcePunchError, InvalidConfiguration
 from ice_punch.net.ice_server import IceServer
 from signaling.auth import AuthMode, Door, Origins, TrustedProxies
 from signaling.errors import InvalidIceServer, InvalidKey, InvalidPolicy
@@ -23,12 +24,17 @@ from signaling.turn_credentials import (
 )
 
 
+class CannotServe(IcePunchError):
+    """A port is taken, an address is not ours, or a certificate can not be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServeArguments:
     host: str
     port: int
     stun_port: int | None
     """None: no STUN server."""
+    stun_addresses: tuple[str, ...]
     public_host: str | None
     tls_cert: str | None
     tls_key: str | None
@@ -94,8 +100,8 @@ def ice_source(
     arguments: ServeArguments, stun_ports: list[int], stack: AsyncExitStack
 ) -> IceServerSource:
     """Raises InvalidConfiguration."""
-    host = "{host}" if arguments.public_host is None else bracketed(arguments.public_host)
-    urls = [f"stun:{host}:{port}" for port in stun_ports]
+    hosts = [bracketed(name) for name in stun_names(arguments)] or ["{host}"]
+    urls = [f"stun:{host}:{port}" for host in hosts for port in stun_ports]
     for uri in arguments.ice_servers:
         if IceServer.parse(uri).scheme != "stun":
             raise InvalidConfiguration(f"--ice-server {uri}: STUN servers only; --turn for others")
@@ -120,6 +126,37 @@ def ice_source(
     except InvalidIceServer as error:
         raise InvalidConfiguration(str(error)) from None
     return AllIceServers(sources)
+
+
+def stun_hosts(host: str, addresses: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Where STUN is answered: an address, and the second of its kind if there is one.
+
+    Raises InvalidConfiguration.
+    """
+    if not addresses:
+        return [(host, None)]
+    by_version: dict[int, list[str]] = {4: [], 6: []}
+    for text in addresses:
+        try:
+            address = ip_address(text)
+        except ValueError:
+            text = f"--stun-address is an IP address of this host, not {text!r}"
+            raise InvalidConfiguration(text) from None
+        if address.is_unspecified:
+            raise InvalidConfiguration("--stun-address is one definite address, no wildcard")
+        known = by_version[address.version]
+        if str(address) in known or len(known) == 2:
+            text = "--stun-address: one or two different addresses of IPv4, and of IPv6"
+            raise InvalidConfiguration(text)
+        known.append(str(address))
+    return [(ips[0], ips[1] if len(ips) == 2 else None) for ips in by_version.values() if ips]
+
+
+def stun_names(arguments: ServeArguments) -> list[str]:
+    """Where clients find STUN; none: where they found this server."""
+    if arguments.public_host is not None:
+        return [arguments.public_host]
+    return [first for first, _ in stun_hosts("", arguments.stun_addresses) if first]
 
 
 def metrics_token(arguments: ServeArguments) -> bytes | None:

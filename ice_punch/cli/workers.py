@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from ice_punch.cli.serve import CannotServe, loop_factory, signaling
-from ice_punch.cli.serve_policy import ServeArguments
+from ice_punch.cli.serve import loop_factory, signaling
+from ice_punch.cli.serve_policy import CannotServe, ServeArguments
 from signaling.errors import SignalingError
 
 _log = logging.getLogger("ice_punch.workers")

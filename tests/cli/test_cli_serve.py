@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -16,6 +17,15 @@ from cli_support import only_line
 
 from ice_punch.cli import app
 from ice_punch.dtls import Certificate
+from ice_punch.stun import (
+    CHANGE_REQUEST,
+    OTHER_ADDRESS,
+    ChangeRequest,
+    Message,
+    MessageClass,
+    Method,
+    parse_message,
+)
 from signaling.client import SignalingClient
 from signaling.events import Welcomed
 from support.commands import PUNCH, Command
@@ -76,6 +86,43 @@ def test_peers_are_told_both_stun_ports(server: str) -> None:
     for uri in told:
         assert uri.startswith("stun:localhost:")
     assert app.run(["stun", *told, "-4"]) == 0
+
+
+def test_with_two_addresses_stun_answers_from_where_it_is_asked_to_rfc5780() -> None:
+    two = ("--stun-address", "127.0.0.1", "--stun-address", "127.0.0.2")
+    with Command("serve", "--port", "0", "--stun-port", "0", *two, "--json") as server:
+        told = server.event("serving")["stun"]
+        assert {address.rpartition(":")[0] for address in told} == {"127.0.0.1"}
+        first, second = (int(address.rpartition(":")[2]) for address in told)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind(("127.0.0.1", 0))
+            client.settimeout(5)
+            for change_ip in (False, True):
+                for change_port in (False, True):
+                    request = Message(Method.BINDING, MessageClass.REQUEST, os.urandom(12))
+                    request.add(CHANGE_REQUEST, ChangeRequest(change_ip, change_port))
+                    client.sendto(request.to_bytes(), ("127.0.0.1", first))
+                    data, source = client.recvfrom(2048)
+                    response = parse_message(data)
+                    assert response.get(OTHER_ADDRESS) == ("127.0.0.2", second)
+                    assert source == (
+                        "127.0.0.2" if change_ip else "127.0.0.1",
+                        second if change_port else first,
+                    )
+
+
+def test_stun_addresses_of_one_family_are_two_at_most(capfd: pytest.CaptureFixture[str]) -> None:
+    for addresses, switches in (
+        (["127.0.0.1", "127.0.0.2", "127.0.0.3"], []),
+        (["127.0.0.1", "127.0.0.1"], []),
+        (["0.0.0.0"], []),
+        (["localhost"], []),
+        (["127.0.0.1", "::1"], ["--stun-port", "0"]),
+        (["127.0.0.1"], ["--no-stun"]),
+    ):
+        given = [word for address in addresses for word in ("--stun-address", address)]
+        assert app.run(["serve", *LOCAL, "--port", "0", *given, *switches]) == 2
+        assert "--stun-address" in only_line(capfd.readouterr().err)
 
 
 def test_a_public_host_is_what_peers_are_told() -> None:
