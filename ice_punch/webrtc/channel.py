@@ -220,6 +220,9 @@ class WebRtcChannel(Channel):
                 return number
         return len(datagrams)
 
+    def _encrypt_one(self, data: bytes) -> bool:
+        return self.data.transmit_datagram(data)
+
     def _send_datagrams(self) -> bool:
         before = self._outbox.sent
         self._outbox.resume()
