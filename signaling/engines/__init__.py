@@ -116,6 +116,78 @@ def load_engine(name: str) -> Engine:
     raise EngineMissing(f"there is no engine {name[:40]!r}: choose one of {', '.join(ENGINES)}")
 
 
+def text_frame(text: str) -> bytes:
+    """A whole text message as a server sends it, RFC 6455 section 5.2."""
+    data = text.encode("utf-8", "surrogatepass")
+    size = len(data)
+    if size < 126:
+        return b"\x81%c%b" % (size, data)
+    if size < 1 << 16:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), data)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), data)
+
+
+_COLLECTED = 64 * 1024
+"""Bytes for one connection that are not held back."""
+
+
+class Outbox(Protocol):
+    """A connection that collects frames, see :class:`Turn`."""
+
+    def flush(self) -> None: ...
+
+
+class Turn:
+    """One turn of the event loop: what is sent in it to one connection is written at once.
+
+    Signals come in by the dozen when many talk, and each is answered; a call of the kernel costs
+    more than all that is done for a signal before it.
+    """
+
+    def __init__(self) -> None:
+        self._boxes: list[Outbox] = []
+
+    def add(self, box: Outbox) -> None:
+        """Flush ``box`` when everything is done that is to be done now."""
+        if not self._boxes:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._boxes.append(box)
+
+    def _flush(self) -> None:
+        boxes, self._boxes = self._boxes, []
+        for box in boxes:
+            box.flush()
+
+
+class Collected:
+    """The frames for one connection, and the transport they go to."""
+
+    __slots__ = ("_frames", "_size", "_transport", "_turn")
+
+    def __init__(self, transport: asyncio.Transport, turn: Turn) -> None:
+        self._transport = transport
+        self._turn = turn
+        self._frames: list[bytes] = []
+        self._size = 0
+
+    def add(self, frame: bytes) -> None:
+        if not self._frames:
+            self._turn.add(self)
+        self._frames.append(frame)
+        self._size += len(frame)
+        if self._size > _COLLECTED:
+            self.flush()
+
+    @property
+    def waiting(self) -> int:
+        return self._size + self._transport.get_write_buffer_size()
+
+    def flush(self) -> None:
+        frames, self._frames, self._size = self._frames, [], 0
+        if frames and not self._transport.is_closing():
+            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+
 class TurnedAway(asyncio.Protocol):
     """Says why to the first bytes that come, and lets the other side close.
 

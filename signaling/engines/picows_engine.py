@@ -28,7 +28,17 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from signaling import pages
-from signaling.engines import CLOSE_TIMEOUT, SEND_BUFFER, Owner, Peer, Request, TurnedAway
+from signaling.engines import (
+    CLOSE_TIMEOUT,
+    SEND_BUFFER,
+    Collected,
+    Owner,
+    Peer,
+    Request,
+    Turn,
+    TurnedAway,
+    text_frame,
+)
 from signaling.errors import EngineMissing
 from signaling.messages import SUBPROTOCOL, CloseCode
 
@@ -60,6 +70,7 @@ class PicowsEngine:
 
     def __init__(self) -> None:
         self.open: set[_Protocol] = set()
+        self._turn = Turn()
 
     async def listen(
         self,
@@ -70,14 +81,20 @@ class PicowsEngine:
         options: dict[str, Any],
     ) -> Sequence[Peer]:
         try:
-            _Protocol(owner, set())  # what this raised later, asyncio would keep to itself
+            _Protocol(
+                owner, set(), self._turn
+            )  # what this raised later, asyncio would keep to itself
         except TypeError as error:
             text = "this version of picows is not the one this package knows: 2.3"
             raise EngineMissing(text) from error
         if ssl is not None:
             options = {"ssl_handshake_timeout": owner.limits.handshake_timeout, **options}
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Protocol(owner, self.open), cast("Any", host or None), port, ssl=ssl, **options
+            lambda: _Protocol(owner, self.open, self._turn),
+            cast("Any", host or None),
+            port,
+            ssl=ssl,
+            **options,
         )
         return [listening.getsockname()[:2] for listening in self._server.sockets]
 
@@ -98,7 +115,7 @@ class PicowsEngine:
 class _Protocol(WSProtocol):  # type: ignore[misc]
     """A TCP connection: counted from its first byte, and bounded in what it buffers."""
 
-    def __init__(self, owner: Owner, among: set[_Protocol]) -> None:
+    def __init__(self, owner: Owner, among: set[_Protocol], turn: Turn) -> None:
         super().__init__(
             None,  # host and port of a client
             None,  # path of a client
@@ -118,6 +135,7 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
         )
         self._owner = owner
         self._among = among
+        self._turn = turn
         self._tcp: asyncio.Transport | None = None
         self.peer: Peer = ("", 0)
         self.socket: _Socket | None = None
@@ -189,19 +207,20 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
             )
             response.body = page.body
             return WSUpgradeResponseWithListener(response, None)
-        self.socket = _Socket(self._owner, self, asked)
+        self.socket = _Socket(self._owner, self, asked, self._turn)
         headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL, "Server": pages.server_name()}
         accepted = WSUpgradeResponse.create_101_response(headers)
         return WSUpgradeResponseWithListener(accepted, self.socket)
 
 
 class _Socket(WSListener):
-    def __init__(self, owner: Owner, protocol: _Protocol, request: Request) -> None:
+    def __init__(self, owner: Owner, protocol: _Protocol, request: Request, turn: Turn) -> None:
         self.owner_data: Any = None
         self.peer = protocol.peer
         self.closing = False
         self._owner = owner
         self._request = request
+        self._turn = turn
         self._abort = protocol.abort
         self._code: int | None = None
         self._over = False
@@ -216,6 +235,7 @@ class _Socket(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
         self._tcp = transport.underlying_transport
+        self._collected = Collected(self._tcp, self._turn)
         self._owner.on_open(self, self._request)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -237,6 +257,7 @@ class _Socket(WSListener):
             case WSMsgType.CLOSE:
                 if not self.closing:
                     self.closing = True
+                    self._collected.flush()
                     transport.send_close(frame.get_close_code())
                 transport.disconnect()
 
@@ -256,11 +277,11 @@ class _Socket(WSListener):
 
     def send_text(self, text: str) -> None:
         if not self.closing:
-            self._transport.send(WSMsgType.TEXT, text.encode("utf-8", "surrogatepass"))
+            self._collected.add(text_frame(text))
 
     @property
     def waiting(self) -> int:
-        return self._tcp.get_write_buffer_size()
+        return self._collected.waiting
 
     def pause(self, seconds: float) -> None:
         if self._resuming is not None:
@@ -280,6 +301,7 @@ class _Socket(WSListener):
             self._resuming.cancel()
             self._resuming = None
             self._tcp.resume_reading()
+        self._collected.flush()
         self._transport.send_close(cast("WSCloseCode", code), reason.encode("utf-8")[:120])
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._abort)
 

@@ -11,15 +11,26 @@ from functools import partial
 from ssl import SSLContext
 from typing import Any, cast
 
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from signaling import pages
-from signaling.engines import CLOSE_TIMEOUT, SEND_BUFFER, Owner, Peer, Request, TurnedAway
+from signaling.engines import (
+    CLOSE_TIMEOUT,
+    SEND_BUFFER,
+    Collected,
+    Owner,
+    Peer,
+    Request,
+    Turn,
+    TurnedAway,
+    text_frame,
+)
 from signaling.messages import SUBPROTOCOL
 
 _log = logging.getLogger("signaling.server")
@@ -35,6 +46,7 @@ class WebsocketsEngine:
 
     def __init__(self) -> None:
         self._open: set[_Socket] = set()
+        self._turn = Turn()
 
     async def listen(
         self,
@@ -60,7 +72,9 @@ class WebsocketsEngine:
             max_size=owner.limits.frame,
             max_queue=_READ_AHEAD,
             logger=_silent,
-            create_connection=cast("type[ServerConnection]", partial(_Socket, owner, self._open)),
+            create_connection=cast(
+                "type[ServerConnection]", partial(_Socket, owner, self._open, self._turn)
+            ),
             ssl=ssl,
             **options,
         )
@@ -111,10 +125,13 @@ class WebsocketsEngine:
 class _Socket(ServerConnection):
     """A connection that is counted from its first byte and bounded in what it buffers."""
 
-    def __init__(self, owner: Owner, among: set[_Socket], *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, owner: Owner, among: set[_Socket], turn: Turn, *args: Any, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._owner = owner
         self._among = among
+        self._turn = turn
         self.owner_data: Any = None
         self.paused_until = 0.0
         self.closing: asyncio.Task[None] | None = None
@@ -129,6 +146,7 @@ class _Socket(ServerConnection):
             transport.set_protocol(TurnedAway(transport, pages.too_many_connections()))
             return
         self._among.add(self)
+        self._collected = Collected(transport, self._turn)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             with contextlib.suppress(OSError):
@@ -147,18 +165,21 @@ class _Socket(ServerConnection):
         super().connection_lost(exc)
 
     def send_text(self, text: str) -> None:
-        # The library's own send() waits; how much is queued is the owner's business.
-        broadcast((self,), text)
+        # The library's own send() waits; how much is queued is the owner's business. Without
+        # extensions a frame is a header before the text: the library need not know of it.
+        if self.state is State.OPEN:
+            self._collected.add(text_frame(text))
 
     @property
     def waiting(self) -> int:
-        return self.transport.get_write_buffer_size()
+        return self._collected.waiting
 
     def pause(self, seconds: float) -> None:
         self.paused_until = asyncio.get_running_loop().time() + seconds
 
     def finish(self, code: int, reason: str) -> None:
         if self.closing is None:
+            self._collected.flush()
             self.closing = asyncio.get_running_loop().create_task(self._finish(code, reason))
 
     async def _finish(self, code: int, reason: str) -> None:
