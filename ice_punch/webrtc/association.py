@@ -26,6 +26,7 @@ from aiortc.rtcsctptransport import (
     DataChunk,
     ForwardTsnChunk,
     SackChunk,
+    ShutdownChunk,
 )
 
 from ice_punch.webrtc.carrier import SctpCarrier, run_to_end
@@ -229,10 +230,12 @@ class Association(RTCSctpTransport):
     # -- what aiortc asks -----------------------------------------------------------------------
 
     async def _receive_chunk(self, chunk: Chunk) -> None:
-        if isinstance(chunk, AbortChunk):
+        if isinstance(chunk, AbortChunk | ShutdownChunk):
             self._reason = "the peer closed the channel"
         if not self._over:
             await super()._receive_chunk(chunk)
+        if isinstance(chunk, ShutdownChunk):
+            self._set_state(self.State.CLOSED)  # data channels have no half that stays open
 
     async def _receive_data_chunk(self, chunk: DataChunk) -> None:
         assert self._last_received_tsn is not None

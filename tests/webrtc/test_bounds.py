@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from aiortc import RTCDataChannel, RTCDataChannelParameters, RTCSctpTransport
 from aiortc.rtcsctptransport import (
+    AbortChunk,
     DataChunk,
     ForwardTsnChunk,
     SackChunk,
+    ShutdownChunk,
     serialize_packet,
 )
 
@@ -436,6 +438,22 @@ def test_random_packets_raise_nothing_and_end_nothing() -> None:
         with pytest.raises((IcePunchError, TimeoutError)):  # what it was told of TSNs is a lie
             async with asyncio.timeout(0.1):
                 await wire.ours.accept_channel()
+
+    _story(story)
+
+
+@pytest.mark.parametrize("chunk", [AbortChunk(), ShutdownChunk()])
+def test_an_association_that_is_ended_by_the_peer_is_over_at_once(chunk: Any) -> None:
+    """Some stacks abort, others shut down (RFC 9260 section 9)."""
+
+    async def story(wire: Wire) -> None:
+        ours, _ = await _opened(wire)
+        if isinstance(chunk, ShutdownChunk):
+            chunk.cumulative_tsn = 0
+        wire.forge(chunk)
+        assert wire.ended == ["the peer closed the channel"]
+        with pytest.raises(ChannelClosed, match="the peer closed the channel"):
+            await ours.recv()
 
     _story(story)
 

@@ -6,9 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ice_punch import (
     ChannelClosed,
@@ -17,6 +21,7 @@ from ice_punch import (
     InvalidDescription,
     RestartRefused,
 )
+from ice_punch.dtls import Certificate
 from ice_punch.errors import HandshakeFailed, MessageTooLarge
 from ice_punch.sdp import Description, Fingerprint
 from ice_punch.webrtc import WebRtcChannel, WebRtcPeer
@@ -220,6 +225,33 @@ def test_an_offer_that_changes_nothing_is_answered() -> None:
             assert await asyncio.wait_for(other.recv(), 5) == b"on as before"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("we_offer", [True, False])
+def test_a_peer_with_an_rsa_certificate_is_welcome(we_offer: bool) -> None:
+    """GStreamer's webrtcbin has no other."""
+
+    async def run() -> None:
+        async with (
+            WebRtcPeer(options=GATHERING, trickle=False, certificate=_rsa()) as a,
+            WebRtcPeer(options=GATHERING, trickle=False) as b,
+        ):
+            first, second = (b, a) if we_offer else (a, b)
+            await first.set_answer(await second.create_answer(await first.create_offer()))
+            here, there = await asyncio.gather(a.connect(10), b.connect(10))
+            ours, theirs = await asyncio.gather(here.open_channel("x"), there.accept_channel())
+            await ours.send("hello")
+            assert await asyncio.wait_for(theirs.recv(), 5) == "hello"
+
+    asyncio.run(run())
+
+
+def _rsa() -> Certificate:
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "webrtcbin")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+    return Certificate(builder.sign(key, hashes.SHA256()), key)
 
 
 # -- wrong use --------------------------------------------------------------------------------
