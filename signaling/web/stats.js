@@ -56,7 +56,7 @@ function readPair(pair, byId, selected) {
     state: pair.state ?? "",
     nominated: Boolean(pair.nominated),
     selected,
-    rtt: pair.currentRoundTripTime ?? null,
+    rtt: pair.state === "succeeded" ? (pair.currentRoundTripTime ?? null) : null,
     bytesSent: pair.bytesSent ?? 0,
     bytesReceived: pair.bytesReceived ?? 0,
     priority: pair.priority ?? 0,

@@ -70,6 +70,7 @@ export function pathInWords(path) {
 export function milliseconds(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   const ms = seconds * 1000;
+  if (ms < 1) return "under 1 ms";
   return ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
 }
 

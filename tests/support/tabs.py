@@ -75,15 +75,14 @@ class Tab(ABC):
             self.evaluate(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
         )
 
-    def until(self, condition: str, timeout: float = 30.0) -> Any:
+    def until(self, condition: str, timeout: float = 30.0) -> None:
         """Wait for an expression to be true; fail with what the page shows."""
         deadline = time.monotonic() + timeout
-        while not (value := self.evaluate(condition)):
+        while not self.evaluate(f"Boolean({condition})"):
             if time.monotonic() > deadline:
                 shown = self.text("body")
                 raise AssertionError(f"never: {condition}\n{shown}\n{self.complaints}")
             time.sleep(0.05)
-        return value
 
     def title(self, *titles: str, timeout: float = 30.0) -> str:
         """Wait until the page's state is one of ``titles``; the state with its detail."""
