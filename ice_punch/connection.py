@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from ice_punch.datagram import Buffer, RandomSource
 from ice_punch.datagram_end import COOKIE, LIKE_STUN, DatagramEnd
 from ice_punch.detached import DetachedSocket
 from ice_punch.diagnosis import Diagnosis, why_relayed
-from ice_punch.driver import AgentDriver, common_pacer
+from ice_punch.driver import SYSTEM_RANDOM, AgentDriver, common_pacer
 from ice_punch.errors import (
     ChannelClosed,
     ConsentLost,
@@ -108,7 +107,7 @@ class IceConnection(Exchange, DatagramEnd):
         self._recording = None if record is None else record.begin(options.ice_servers)
         self._inbox = Inbox(receive_queue, self._raise_failure)
         driver = AgentDriver(
-            _make_agent(controlling, random.SystemRandom(), config, self._recording),
+            _make_agent(controlling, SYSTEM_RANDOM, config, self._recording),
             options,
             on_datagrams=self._inbox.extend,
             on_event=self._on_event,

@@ -17,36 +17,53 @@ ConnectionEvent = (
 )
 
 
+class _Unread:
+    """The events that one iterator has yet to give. An ``asyncio.Queue`` weighs 3 kB."""
+
+    __slots__ = ("__weakref__", "arrival", "ended", "events")
+
+    def __init__(self, ended: bool) -> None:
+        self.events: list[ConnectionEvent] = []
+        self.ended = ended
+        self.arrival: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        if self.arrival is not None and not self.arrival.done():
+            self.arrival.set_result(None)
+
+    async def iterate(self) -> AsyncIterator[ConnectionEvent]:
+        while True:
+            while self.events:
+                yield self.events.pop(0)
+            if self.ended:
+                return
+            self.arrival = asyncio.get_running_loop().create_future()
+            await self.arrival
+
+
 class Subscribers:
     """Whoever iterates over the events of a connection."""
 
     def __init__(self) -> None:
-        # An iterator that is dropped takes its queue along.
-        self._queues: weakref.WeakSet[asyncio.Queue[ConnectionEvent | None]] = weakref.WeakSet()
+        # An iterator that is dropped takes what it has not read along.
+        self._iterators: weakref.WeakSet[_Unread] = weakref.WeakSet()
         self._closed = False
 
     def events(self) -> AsyncIterator[ConnectionEvent]:
         """Those from this call on until ``close``."""
-        queue: asyncio.Queue[ConnectionEvent | None] = asyncio.Queue()
-        if self._closed:
-            queue.put_nowait(None)
-        self._queues.add(queue)
-        return _events_of(queue)
+        unread = _Unread(self._closed)
+        self._iterators.add(unread)
+        return unread.iterate()
 
     def publish(self, event: ConnectionEvent) -> None:
-        for queue in self._queues:
-            if queue.qsize() >= EVENT_QUEUE:
-                queue.get_nowait()
-            queue.put_nowait(event)
+        for unread in self._iterators:
+            if len(unread.events) >= EVENT_QUEUE:
+                del unread.events[0]
+            unread.events.append(event)
+            unread.wake()
 
     def close(self) -> None:
         self._closed = True
-        for queue in self._queues:
-            queue.put_nowait(None)
-
-
-async def _events_of(
-    queue: asyncio.Queue[ConnectionEvent | None],
-) -> AsyncIterator[ConnectionEvent]:
-    while (event := await queue.get()) is not None:
-        yield event
+        for unread in self._iterators:
+            unread.ended = True
+            unread.wake()

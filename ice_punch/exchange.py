@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ice_punch.driver import AgentDriver
+from ice_punch.driver import SYSTEM_RANDOM, AgentDriver
 from ice_punch.errors import (
     GatheringFailed,
     IcePunchError,
@@ -64,7 +63,8 @@ class Exchange(ABC):
         self._roaming = Roaming(driver.gatherer, options, on_change=self._publish)
         self._gathering: asyncio.Task[None] | None = None
         self._gathered: list[Candidate] = []
-        self._gathered_more = asyncio.Event()
+        self._gathered_more: asyncio.Event | None = None
+        """While somebody waits for the next candidate."""
         self._gathering_started: float | None = None
         self._gathering_over = False
         self._remote: Description | None = None
@@ -121,7 +121,12 @@ class Exchange(ABC):
         finally:
             self._gathering_over = True
             self._note_gathering_time()
-            self._gathered_more.set()
+            self._wake_gatherers()
+
+    def _wake_gatherers(self) -> None:
+        more, self._gathered_more = self._gathered_more, None
+        if more is not None:
+            more.set()
 
     def _note_gathering_time(self) -> None:
         if self.timings.gathering is None and self._gathering_started is not None:
@@ -141,7 +146,8 @@ class Exchange(ABC):
                 yield self._gathered[given - 1]
             if self._gathering_over or self._closed:
                 break
-            self._gathered_more.clear()
+            if self._gathered_more is None:
+                self._gathered_more = asyncio.Event()
             await self._gathered_more.wait()
         if not given:
             self._raise_failure()
@@ -160,7 +166,7 @@ class Exchange(ABC):
             candidate = hidden.shown(candidate)
         if candidate.type is not CandidateType.PRFLX and not self._gathering_over:
             self._gathered.append(candidate)
-            self._gathered_more.set()
+            self._wake_gatherers()
         self._publish(LocalCandidateFound(candidate))
 
     def _server_answered(self, event: ServerQueryEnded) -> None:
@@ -177,7 +183,7 @@ class Exchange(ABC):
         if self._gathering is not None:
             self._gathering.cancel()
             tasks.append(self._gathering)
-        self._gathered_more.set()
+        self._wake_gatherers()
         return tasks
 
     # -- descriptions -------------------------------------------------------------------------
@@ -332,8 +338,7 @@ class Exchange(ABC):
     def _restart(self, *, fresh_sockets: bool) -> None:
         if self._closed:
             raise RestartRefused("the connection is closed")
-        source = random.SystemRandom()
-        credentials = Credentials(make_ufrag(source), make_pwd(source))
+        credentials = Credentials(make_ufrag(SYSTEM_RANDOM), make_pwd(SYSTEM_RANDOM))
         try:
             self._agent.restart(credentials, self._loop.time(), fresh_sockets=fresh_sockets)
         except ValueError as error:

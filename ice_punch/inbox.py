@@ -20,7 +20,7 @@ class Inbox:
         self._raise_end = raise_end
         self.held: deque[bytes] = deque(maxlen=limit)
         """The oldest first."""
-        self._readers: deque[asyncio.Future[None]] = deque()
+        self._readers: list[asyncio.Future[None]] = []
 
     def put(self, data: bytes) -> None:
         self.extend((data,), len(data))
@@ -85,7 +85,7 @@ class Inbox:
 
     def _wake(self, count: int) -> None:
         while self._readers and count > 0:
-            reader = self._readers.popleft()
+            reader = self._readers.pop(0)
             if not reader.done():
                 reader.set_result(None)
                 count -= 1

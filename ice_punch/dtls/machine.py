@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -106,7 +105,7 @@ class DtlsMachine:
         self._traffic: Traffic | None = None
         self._state = State.NEW
         self._outgoing: list[bytes] = []
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._handshake_deadline: float | None = None
         self._openssl_timer: float | None = None
 
@@ -278,7 +277,7 @@ class DtlsMachine:
 
     def next_event(self) -> Event | None:
         """The oldest event not yet taken."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def _receive_records(self, arrived: list[bytes], now: float) -> None:
         # OpenSSL gets one record at a time: it drops one that its buffer of 16 KB cuts.
@@ -425,8 +424,7 @@ class DtlsMachine:
         self.receive_datagram(datagram, now)
         received = [e.data for e in self._events if isinstance(e, DatagramReceived)]
         if received:
-            others = [e for e in self._events if not isinstance(e, DatagramReceived)]
-            self._events = deque(others)
+            self._events = [e for e in self._events if not isinstance(e, DatagramReceived)]
         return received
 
     def _on_dropped(self, count: int, error: SSL.Error | None, now: float) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import select
 import socket
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from ice_punch.datagram import Address, Buffer
@@ -72,7 +71,7 @@ class UdpSocket:
         self._socket = sock
         self._loop = loop
         self._closed = False
-        self._unsent: deque[tuple[bytes, Address]] = deque()
+        self._unsent: list[tuple[bytes, Address]] = []
         self._blocked = False
         self._on_segments = on_segments
         self._reports_icmp = icmp.enable(sock)
@@ -329,7 +328,7 @@ class UdpSocket:
             self._loop.add_writer(self._socket.fileno(), self._flush)
 
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, deque()
+        unsent, self._unsent = self._unsent, []
         blocked, self._blocked = self._blocked, False
         if self._epoll is not None:
             self._epoll.modify(self._socket.fileno(), select.EPOLLIN)
