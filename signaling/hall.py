@@ -154,21 +154,17 @@ class Hall:
     def relay(self, member: Member, signal: SendSignal) -> Literal["delivered", "queued"]:
         """Pass on a signal that :meth:`refusal_of_signal` had nothing against."""
         target = member.room.members[signal.to]
-        relayed = Relayed(
-            seq=0,
-            sender=member.id,
-            link=signal.link,
-            gen=signal.gen,
-            kind=signal.kind,
-            data=signal.data,
-        )
-        self.post(target, relayed)
+        target.seq = seq = target.seq + 1
+        relayed = Relayed(seq, member.id, signal.link, signal.gen, signal.kind, signal.data)
+        self._pass_on(target, encode(relayed))
         return "delivered" if target.connection is not None else "queued"
 
     def post(self, member: Member, message: PeerNotice | Relayed | Error) -> None:
         """Number a message, keep it for replay, and send it if the member is there."""
         member.seq += 1
-        text = encode(replace(message, seq=member.seq))
+        self._pass_on(member, encode(replace(message, seq=member.seq)))
+
+    def _pass_on(self, member: Member, text: str) -> None:
         member.keep(text)
         if member.connection is not None:
             self._send(member.connection, text)

@@ -370,33 +370,13 @@ class SignalingServer:
     def _apply(self, effects: list[Effect]) -> None:
         slow: list[Socket] = []
         for effect in effects:
-            match effect:
-                case Send(connection=number, text=text, replay=replay):
-                    socket = self._sockets.get(number)
-                    if socket is None:
-                        continue
-                    visitor: _Visitor = socket.owner_data
-                    if replay:
-                        visitor.allowance += len(text)
-                    socket.send_text(text)
-                    if socket.waiting > self.limits.out_queue + visitor.allowance:
-                        slow.append(socket)
-                        del self._sockets[number]
-                case Close(connection=number, code=code, reason=reason):
-                    socket = self._sockets.pop(number, None)
-                    if socket is not None:
-                        socket.finish(code, reason)
-                case Pause(connection=number, seconds=seconds):
-                    socket = self._sockets.get(number)
-                    if socket is not None:
-                        socket.pause(seconds)
-                case AwaitIce(connection=number, servers=servers):
-                    task = self._loop.create_task(self._await_ice(number, servers))
-                    self._fetching.add(task)
-                    task.add_done_callback(self._fetching.discard)
-                case Note(event=event, fields=fields):
-                    words = " ".join(f"{name}={value}" for name, value in fields.items())
-                    _log.info("%s %s", event, words, extra={"signaling": fields})
+            if effect.__class__ is Send:  # most of them by far, and a match is slow
+                socket = self._sockets.get(effect.connection)
+                if socket is not None and self._send(socket, effect):
+                    slow.append(socket)
+                    del self._sockets[effect.connection]
+            else:
+                self._apply_other(effect)
         # Only now: what a lost connection makes the rooms say comes after what they just said.
         for socket in slow:
             visitor = socket.owner_data
@@ -405,6 +385,35 @@ class SignalingServer:
             socket.finish(CloseCode.SLOW, "slow reader")
             self._backend.on_close(visitor.number, self._loop.time())
         self._set_timer()
+
+    def _send(self, socket: Socket, effect: Send) -> bool:
+        """Whether that was too much for a slow reader."""
+        text = effect.text
+        if effect.replay:
+            socket.owner_data.allowance += len(text)
+        socket.send_text(text)
+        waiting = socket.waiting
+        return waiting > self.limits.out_queue and (
+            waiting > self.limits.out_queue + socket.owner_data.allowance
+        )
+
+    def _apply_other(self, effect: Effect) -> None:
+        match effect:
+            case Close(connection=number, code=code, reason=reason):
+                socket = self._sockets.pop(number, None)
+                if socket is not None:
+                    socket.finish(code, reason)
+            case Pause(connection=number, seconds=seconds):
+                socket = self._sockets.get(number)
+                if socket is not None:
+                    socket.pause(seconds)
+            case AwaitIce(connection=number, servers=servers):
+                task = self._loop.create_task(self._await_ice(number, servers))
+                self._fetching.add(task)
+                task.add_done_callback(self._fetching.discard)
+            case Note(event=event, fields=fields):
+                words = " ".join(f"{name}={value}" for name, value in fields.items())
+                _log.info("%s %s", event, words, extra={"signaling": fields})
 
     async def _await_ice(self, number: int, servers: Awaitable[IceInfo]) -> None:
         ice: IceInfo | None = None

@@ -23,10 +23,20 @@ class Throttle:
 
     def take(self, size: int, now: float) -> float:
         """Charge one message of ``size`` bytes; return :attr:`debt`."""
-        self._refill(now)
-        self._messages -= 1.0
-        self._bytes -= size
-        return self.debt
+        limits = self._limits
+        elapsed = now - self._at
+        messages, octets = self._messages, self._bytes
+        if elapsed > 0.0:
+            messages += elapsed * limits.message_rate
+            if messages > limits.message_burst:
+                messages = float(limits.message_burst)
+            octets += elapsed * limits.byte_rate
+            if octets > limits.byte_burst:
+                octets = float(limits.byte_burst)
+        self._at = now
+        self._messages = messages = messages - 1.0
+        self._bytes = octets = octets - size
+        return 0.0 if messages >= 0.0 and octets >= 0.0 else self.debt
 
     @property
     def debt(self) -> float:
@@ -42,10 +52,3 @@ class Throttle:
             self._messages < -limits.message_burst
             or self._bytes < -limits.byte_burst - limits.frame
         )
-
-    def _refill(self, now: float) -> None:
-        limits = self._limits
-        elapsed = max(0.0, now - self._at)
-        self._at = now
-        self._messages = min(limits.message_burst, self._messages + elapsed * limits.message_rate)
-        self._bytes = min(limits.byte_burst, self._bytes + elapsed * limits.byte_rate)

@@ -14,9 +14,10 @@ from typing import Any, cast
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
-from websockets.protocol import State
+from websockets.protocol import Event, State
 from websockets.typing import Subprotocol
 
 from signaling import pages
@@ -109,16 +110,20 @@ class WebsocketsEngine:
         code: int | None = None
         try:
             while True:
+                # What comes while this waits is passed on as it comes; see process_event.
+                connection.listening = connection.paused_until <= loop.time()
+                message = await connection.recv()
+                connection.listening = False
                 wait = connection.paused_until - loop.time()
                 if wait > 0:
                     await asyncio.sleep(wait)
-                message = await connection.recv()
                 self._owner.on_message(connection, message)
         except ConnectionClosed as closed:
             code = closed.sent.code if closed.sent is not None else None
         except Exception:
             _log.exception("connection handler failed")
         finally:
+            connection.listening = False
             self._owner.on_close(connection, code)
 
 
@@ -134,6 +139,7 @@ class _Socket(ServerConnection):
         self._turn = turn
         self.owner_data: Any = None
         self.paused_until = 0.0
+        self.listening = False
         self.closing: asyncio.Task[None] | None = None
         self.peer: Peer = ("", 0)
 
@@ -159,6 +165,28 @@ class _Socket(ServerConnection):
         if self.waiting > 2 * self._owner.limits.out_queue:
             self.transport.abort()
 
+    def process_event(self, event: Event) -> None:
+        """Spare a whole message the way through the library's queue and another task."""
+        if self.listening and isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            if event.opcode is Opcode.TEXT and event.fin:
+                try:
+                    text = str(event.data, "utf-8")
+                except UnicodeDecodeError:
+                    pass  # for the library to refuse
+                else:
+                    self._take(text)
+                    return
+            # A fragment, or what the library refuses: everything after it has to stand in line.
+            self.listening = False
+        super().process_event(event)
+
+    def _take(self, text: str) -> None:
+        try:
+            self._owner.on_message(self, text)
+        except Exception:
+            _log.exception("connection handler failed")
+            self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._among.discard(self)
         self._owner.release(self.peer[0])
@@ -176,6 +204,7 @@ class _Socket(ServerConnection):
 
     def pause(self, seconds: float) -> None:
         self.paused_until = asyncio.get_running_loop().time() + seconds
+        self.listening = False
 
     def finish(self, code: int, reason: str) -> None:
         if self.closing is None:
