@@ -80,6 +80,7 @@ class IceConnection(Exchange, DatagramEnd):
         send_queue: int = SEND_QUEUE,
         newest_wins: bool = False,
         record: RecordingFiles | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """Needs a running event loop.
 
@@ -87,8 +88,8 @@ class IceConnection(Exchange, DatagramEnd):
         sides say the same they sort it out. ``ice_servers`` are RFC 7064 and 7065 URIs. At most
         ``send_queue`` datagrams wait to be sent, and the newest are dropped when it is full: with
         ``newest_wins`` the oldest. Everything the agent is told goes to the next file of
-        ``record``, to be replayed. Raises InvalidConfiguration for a bad URI or contradictory
-        options.
+        ``record``, to be replayed. ``credentials`` are our first ufrag and password, random ones
+        by default. Raises InvalidConfiguration for a bad URI or contradictory options.
         """
         servers = tuple(s if isinstance(s, IceServer) else IceServer.parse(s) for s in ice_servers)
         options = options or GatheringOptions()
@@ -107,7 +108,7 @@ class IceConnection(Exchange, DatagramEnd):
         self._recording = None if record is None else record.begin(options.ice_servers)
         self._inbox = Inbox(receive_queue, self._raise_failure)
         driver = AgentDriver(
-            _make_agent(controlling, SYSTEM_RANDOM, config, self._recording),
+            _make_agent(controlling, SYSTEM_RANDOM, config, self._recording, credentials),
             options,
             on_datagrams=self._inbox.extend,
             on_event=self._on_event,
@@ -147,6 +148,11 @@ class IceConnection(Exchange, DatagramEnd):
     @property
     def state(self) -> IceState:
         return self._agent.state
+
+    @property
+    def controlling(self) -> bool:
+        """The role (RFC 8445 section 6.1.1); a conflict with the peer's may change it."""
+        return self._agent.controlling
 
     @property
     def selected_pair(self) -> CandidatePair | None:
@@ -366,8 +372,9 @@ def _make_agent(
     source: RandomSource,
     config: AgentConfig,
     recording: RecordingFile | None,
+    credentials: Credentials | None,
 ) -> Agent:
-    credentials = Credentials(make_ufrag(source), make_pwd(source))
+    credentials = credentials or Credentials(make_ufrag(source), make_pwd(source))
     if recording is None:
         return Agent(
             controlling=controlling,
