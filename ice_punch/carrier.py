@@ -8,6 +8,7 @@ from ice_punch.channel_stats import PathFigures
 from ice_punch.data_path import SendLosses
 from ice_punch.datagram import Buffer
 from ice_punch.driver import AgentDriver
+from ice_punch.ice import CandidatePair
 from ice_punch.inbox import Inbox
 from ice_punch.outbox import Outbox
 from ice_punch.path import PATH_MTU, headers
@@ -46,6 +47,11 @@ class Carrier:
         """As of the connection."""
         limit = self._data.limit
         return limit if limit >= 0 else PATH_MTU - headers(None)
+
+    @property
+    def pair(self) -> CandidatePair | None:
+        """The pair that data takes now."""
+        return self._data.pair
 
     @property
     def figures(self) -> PathFigures:

@@ -31,7 +31,7 @@ MAX_REMOTE_CANDIDATES = 128
 """Of the peer's that are kept to be shown, and until checks begin."""
 
 
-class Connection:
+class AioiceConnection:
     """What ``aioice.Connection`` is to aiortc, with an `IceConnection` inside.
 
     It has the constructor, the members and the errors (``ConnectionError``) that aiortc's
