@@ -16,6 +16,7 @@ import random
 import resource
 import shutil
 import signal
+import ssl
 import statistics
 import subprocess
 import sys
@@ -60,14 +61,23 @@ PeerServer(options, () => console.log('{}'));
 # -- servers --------------------------------------------------------------------------------------
 
 
-async def serve(engine: str, port: int, redis: str | None) -> None:
-    backend = None
+async def serve(engine: str, port: int, redis: str | None, tls: str | None) -> None:
+    backend = context = None
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls)
     if redis is not None:
         from signaling.backends.redis import RedisBackend
 
         backend = RedisBackend(redis, random.SystemRandom(), LIMITS)
     server = await SignalingServer.start(
-        HOST, port, limits=LIMITS, engine=engine, backend=backend, reuse_port=backend is not None
+        HOST,
+        port,
+        limits=LIMITS,
+        engine=engine,
+        backend=backend,
+        ssl=context,
+        reuse_port=backend is not None,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, cut_everybody, server)
     print(json.dumps({"port": server.port}), flush=True)
@@ -102,10 +112,13 @@ def port_of(process: subprocess.Popen[bytes]) -> int:
 
 
 def our_server(
-    engine: str, port: int = 0, redis: str | None = None
+    engine: str, port: int = 0, redis: str | None = None, tls: str | None = None
 ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    bus = () if redis is None else ("--redis", redis)
-    return running(sys.executable, __file__, "serve", "--engine", engine, "--port", str(port), *bus)
+    more = () if redis is None else ("--redis", redis)
+    more += () if tls is None else ("--certificate", tls)
+    return running(
+        sys.executable, __file__, "serve", "--engine", engine, "--port", str(port), *more
+    )
 
 
 def cpu_seconds(pid: int) -> float:
@@ -275,7 +288,9 @@ def spread(values: list[float], digits: int) -> str:
 # -- idle -----------------------------------------------------------------------------------------
 
 
-async def fill(port: int, name: str, count: int) -> list[LeanClient]:
+async def fill(
+    port: int, name: str, count: int, tls: ssl.SSLContext | None = None
+) -> list[LeanClient]:
     welcomed: set[int] = set()
 
     def on_event(client: LeanClient, event: Event) -> None:
@@ -284,7 +299,9 @@ async def fill(port: int, name: str, count: int) -> list[LeanClient]:
 
     chance = random.Random(1)
     clients = [
-        LeanClient((HOST, port), f"{name}-rooms-of-pairs-{index // 2:08}", chance, on_event)
+        LeanClient(
+            (HOST, port), f"{name}-rooms-of-pairs-{index // 2:08}", chance, on_event, ssl=tls
+        )
         for index in range(count)
     ]
     for index, client in enumerate(clients):
@@ -298,22 +315,39 @@ async def fill(port: int, name: str, count: int) -> list[LeanClient]:
 
 
 def measure_idle(options: argparse.Namespace) -> None:
-    print(f"memory of a joined, idle connection in kB, {options.clients} of them")
-    for engine in options.engine:
-        sizes = []
-        for _ in range(options.runs):
-            with our_server(engine) as process:
-                port = port_of(process)
+    what = "over TLS " if options.tls else ""
+    print(f"memory of a joined, idle connection {what}in kB, {options.clients} of them")
+    with contextlib.ExitStack() as stack:
+        certificate = context = None
+        if options.tls:
+            certificate = stack.enter_context(a_certificate())
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        for engine in options.engine:
+            sizes = []
+            for _ in range(options.runs):
+                with our_server(engine, tls=certificate) as process:
+                    port = port_of(process)
 
-                async def run(port: int = port, pid: int = process.pid) -> float:
-                    warm = await fill(port, "warm", 200)  # what is paid once
-                    before = resident(pid)
-                    await fill(port, "more", options.clients)
-                    assert all(client.session.established for client in warm)
-                    return (resident(pid) - before) / options.clients / 1000
+                    async def run(port: int = port, pid: int = process.pid) -> float:
+                        warm = await fill(port, "warm", 200, context)  # what is paid once
+                        before = resident(pid)
+                        await fill(port, "more", options.clients, context)
+                        assert all(client.session.established for client in warm)
+                        return (resident(pid) - before) / options.clients / 1000
 
-                sizes.append(uvloop.run(run()))
-        print(f"  {engine:14} {spread(sizes, 1)}")
+                    sizes.append(uvloop.run(run()))
+            print(f"  {engine:14} {spread(sizes, 1)}")
+
+
+@contextlib.contextmanager
+def a_certificate() -> Iterator[str]:
+    from ice_punch.dtls import Certificate
+
+    with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+        file.write(Certificate.generate().to_pem())
+        file.flush()
+        yield file.name
 
 
 # -- storm ----------------------------------------------------------------------------------------
@@ -440,6 +474,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--bus", action="store_true", help="storm: restart a server with Redis")
     parser.add_argument("--workers", type=int, default=1, help="storm --bus: server processes")
+    parser.add_argument("--tls", action="store_true", help="idle: over TLS")
+    parser.add_argument("--certificate", help=argparse.SUPPRESS)
     parser.add_argument("--redis", help=argparse.SUPPRESS)
     parser.add_argument("--redis-port", type=int, default=16379)
     parser.add_argument("--peerjs", metavar="DIR", help="where `npm install peer` ran")
@@ -448,7 +484,7 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if options.what == "serve":
-        uvloop.run(serve(options.engine[0], options.port, options.redis))
+        uvloop.run(serve(options.engine[0], options.port, options.redis, options.certificate))
         return
     print(where(), end="\n\n", flush=True)
     {"idle": measure_idle, "relay": measure_relay, "storm": measure_storm}[options.what](options)

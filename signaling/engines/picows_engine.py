@@ -61,6 +61,7 @@ _READ_BUFFER = 1024
 """Bytes to begin with, for each connection; the buffer grows with what comes."""
 _REQUEST = b"GET "
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_TEXT, _CLOSE = WSMsgType.TEXT, WSMsgType.CLOSE
 _PROTOCOL_ERROR = 1002
 _BAD_TEXT = 1007
 
@@ -219,7 +220,7 @@ class _Socket(WSListener):
         self.peer = protocol.peer
         self.closing = False
         self._owner = owner
-        self._request = request
+        self._request: Request | None = request
         self._turn = turn
         self._abort = protocol.abort
         self._code: int | None = None
@@ -236,17 +237,21 @@ class _Socket(WSListener):
         self._transport = transport
         self._tcp = transport.underlying_transport
         self._collected = Collected(self._tcp, self._turn)
-        self._owner.on_open(self, self._request)
+        request, self._request = self._request, None
+        assert request is not None
+        self._owner.on_open(self, request)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if self.closing and frame.msg_type != WSMsgType.CLOSE:
+        kind = frame.msg_type
+        if self.closing and kind != _CLOSE:
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.finish(_PROTOCOL_ERROR, "reserved bits")
             return
-        match frame.msg_type:
-            case WSMsgType.TEXT if frame.fin and not self._parts:
-                self._take_text(frame.get_payload_as_bytes())
+        if kind == _TEXT and frame.fin and not self._parts:
+            self._take_text(frame.get_payload_as_bytes())
+            return
+        match kind:
             case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
                 self._take_part(frame)
             case WSMsgType.PING:

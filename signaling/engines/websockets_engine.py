@@ -42,6 +42,10 @@ _silent.setLevel(logging.CRITICAL + 1)
 _READ_AHEAD = 4
 
 
+_PAST = HttpRequest("", Headers())
+"""In place of a request that has been answered, and of the memory its headers take."""
+
+
 class WebsocketsEngine:
     """One ``websockets`` server."""
 
@@ -107,6 +111,7 @@ class WebsocketsEngine:
         assert connection.request is not None
         loop = asyncio.get_running_loop()
         self._owner.on_open(connection, _request(connection.request))
+        connection.request, connection.response = _PAST, None
         code: int | None = None
         try:
             while True:
