@@ -19,6 +19,7 @@ SCTP = "sctp"
 TRANSPORTS = (DATAGRAM, SCTP)
 MAX_MESSAGE_SIZE = 262144
 """Bytes of the largest message that `ice_punch.webrtc` takes."""
+_WORDS = {DATAGRAM: "datagrams", SCTP: "data channels"}
 HOW_TO_INSTALL = "pip install 'ice-punch[webrtc]'"
 
 
@@ -78,9 +79,9 @@ class TransportChoice:
         if SCTP in offered and (self._lacks_extra or SCTP in self.names):
             self.refusal = f"the other side takes no browsers yet: there, {HOW_TO_INSTALL}"
             return ExtraMissing(f"a peer with data channels came, and they need {HOW_TO_INSTALL}")
-        ours = "data channels" if SCTP in self.names else "datagrams"
+        ours = " or ".join(_WORDS[name] for name in self.names)
         self.refusal = f"the other side takes {ours} only"
-        return HandshakeFailed(f"this side takes {ours} only, and the peer has none")
+        return HandshakeFailed(f"this side takes {ours} only, and the peer has no such thing")
 
     @property
     def max_message_size(self) -> int | None:

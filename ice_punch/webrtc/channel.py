@@ -163,7 +163,9 @@ class WebRtcChannel(Channel):
             self._outbox.flush()
             await self.data.flush(LAST_WORDS)
             self._is_leaving = True
-            self.data.finish(ChannelClosed("the channel is closed"))
+            end = ChannelClosed("the channel is closed")
+            self._fail_opening(end)
+            self.data.finish(end)
         await super().close()
 
     # -- below ----------------------------------------------------------------------------------
@@ -241,10 +243,14 @@ class WebRtcChannel(Channel):
         if not self._negotiated:
             raise InvalidConfiguration("this session has no datagrams, only channels it opens")
 
-    def _finish(self, error: IcePunchError) -> None:
-        if self._end is None and not self._established.done():
+    def _fail_opening(self, error: IcePunchError) -> None:
+        if not self._established.done():
             self._established.set_exception(error)
             self._established.exception()  # whoever waits gets it; nobody waiting is no fault
+
+    def _finish(self, error: IcePunchError) -> None:
+        if self._end is None:
+            self._fail_opening(error)
         super()._finish(error)
         self.data.finish(error)
 

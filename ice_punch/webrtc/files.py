@@ -77,7 +77,7 @@ async def send_file(
     path = Path(path)
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = await channel.open_channel(path.name, PROTOCOL)
+        data = await _file_channel(channel, path.name)
         try:
             return FileSent(size, await _Sending(data, file, size, progress).run(path.name))
         except ChannelClosed as error:
@@ -86,6 +86,18 @@ async def send_file(
             raise TransferFailed("the peer cancelled the file") from error
         finally:
             data.close()
+
+
+async def _file_channel(channel: WebRtcChannel, label: str) -> DataChannel:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await channel.open_channel(label, PROTOCOL)
+    except TimeoutError:
+        raise TransferFailed(f"the peer did not open a channel in {PATIENCE:g} s") from None
+    except ChannelClosed as error:
+        if channel.closed:
+            raise
+        raise TransferFailed("the peer did not take another channel") from error
 
 
 class _Sending:
@@ -138,8 +150,18 @@ class _Sending:
             done += len(piece)
             self._progress(done, self._size)
         await self._data.send(json.dumps({"sha256": digest.hexdigest()}))
-        await self._data.drain()
+        await self._drain()
         return digest.hexdigest()
+
+    async def _drain(self) -> None:
+        """Wait for a slow peer, but not for one that has stopped."""
+        while left := self._data.buffered:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._data.drain()
+            except TimeoutError:
+                if self._data.buffered >= left:
+                    raise TransferFailed(f"the peer took nothing for {PATIENCE:g} s") from None
 
 
 async def _answer(data: DataChannel, *, patience: float | None = PATIENCE) -> dict[str, Any]:

@@ -315,7 +315,10 @@ def test_a_message_larger_than_we_take_is_dropped_and_counted() -> None:
     _story(story)
 
 
-def test_chunks_far_ahead_of_a_gap_are_not_kept() -> None:
+def test_chunks_far_ahead_of_a_gap_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bounds.MAX_AHEAD <= 2048
+    monkeypatch.setattr(bounds, "MAX_AHEAD", 300)
+
     async def story(wire: Wire) -> None:
         tsn = wire.next_tsn
         for number in range(1, 2 * bounds.MAX_AHEAD):
@@ -440,6 +443,22 @@ def test_random_packets_raise_nothing_and_end_nothing() -> None:
                 await wire.ours.accept_channel()
 
     _story(story)
+
+
+def test_a_peer_that_speaks_no_sctp_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "FIRST_RTO", 0.01)
+
+    async def run() -> None:
+        wire = Wire()
+        wire.cut = True
+        wire.ours.association.begin(5000, 65536)
+        async with asyncio.timeout(5):
+            while not wire.ended:
+                await asyncio.sleep(0.01)
+        assert wire.ended == ["the peer does not speak SCTP"]
+        await wire.close()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("chunk", [AbortChunk(), ShutdownChunk()])

@@ -29,10 +29,10 @@ from ice_punch import (
 from ice_punch.channel import Channel
 from ice_punch.errors import ExtraMissing
 from ice_punch.peer import Listener, PeerOptions, transports
-from ice_punch.webrtc import WebRtcChannel
+from ice_punch.webrtc import WebRtcChannel, WebRtcPeer
 from ice_punch.webrtc.association import MAX_MESSAGE_SIZE
 from signaling.link import Link
-from support.loopback import OPTIONS, signaling
+from support.loopback import GATHERING, OPTIONS, signaling
 from support.tab import Tab, aiortc_on_loopback, tab
 from support.webrtc import two_pythons
 
@@ -220,6 +220,25 @@ def test_a_page_that_says_goodbye_through_signaling_only_is_believed() -> None:
             await asyncio.wait_for(channel.messages.recv(), 5)
 
     _session(story)
+
+
+def test_closing_while_data_channels_are_being_set_up_hangs_nobody() -> None:
+    async def run() -> None:
+        async with (
+            WebRtcPeer(options=GATHERING, trickle=False) as a,
+            WebRtcPeer(options=GATHERING, trickle=False) as b,
+        ):
+            await a.set_answer(await b.create_answer(await a.create_offer()))
+            opening = asyncio.ensure_future(a.connect())
+            while a._channel is None or a._channel.encryption is None:
+                await asyncio.sleep(0)
+            await a._channel.close()
+            with pytest.raises(ChannelClosed):
+                await asyncio.wait_for(opening, 2)
+            with pytest.raises((ChannelClosed, HandshakeFailed)):
+                await asyncio.wait_for(b.connect(), 2)
+
+    asyncio.run(run())
 
 
 # -- wrong use --------------------------------------------------------------------------------
