@@ -14,7 +14,6 @@ from signaling.messages import SUBPROTOCOL
 _SAFE_HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
 )
 _NO_STORE = ("Cache-Control", "no-store")
 _NOTHING = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")

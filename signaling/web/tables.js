@@ -7,7 +7,7 @@ import { milliseconds, pairState, size } from "./words.js";
 const MAX_ROWS = 100;
 
 export function showTables(stats) {
-  const candidates = stats.candidates.slice(0, MAX_ROWS);
+  const candidates = distinct(stats.candidates).slice(0, MAX_ROWS);
   setRows(
     $("candidates"),
     candidates.map((candidate) => ({
@@ -32,6 +32,17 @@ export function showTables(stats) {
       ],
     })),
   );
-  $("candidates-count").textContent = String(stats.candidates.length);
+  $("candidates-count").textContent = String(candidates.length);
   $("checks-count").textContent = String(stats.pairs.length);
+}
+
+// A browser lists a candidate once per generation, and those whose address it hides look alike.
+function distinct(candidates) {
+  const seen = new Map();
+  for (const candidate of candidates) {
+    const { side, kind, protocol, relayProtocol } = candidate;
+    const key = [side, kind, protocol, relayProtocol, endpoint(candidate)].join();
+    if (!seen.has(key)) seen.set(key, candidate);
+  }
+  return [...seen.values()];
 }

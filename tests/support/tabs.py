@@ -122,11 +122,13 @@ class ChromiumTab(Tab):
     def close(self) -> None:
         self.page.close(run_before_unload=True)
 
+    def leave(self) -> None:
+        """Without a word to the page."""
+        self._context.close()
+
 
 @contextlib.contextmanager
-def chromium_tabs(
-    where: Sequence[str] = (), *flags: str, dark: bool = False, width: int = 1280
-) -> Iterator[Callable[[], ChromiumTab]]:
+def chromium_tabs(where: Sequence[str] = (), *flags: str) -> Iterator[Callable[..., ChromiumTab]]:
     """Opens tabs of one Chromium. Skips the test where it or Playwright is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     if not Path(BINARY).exists():
@@ -137,7 +139,7 @@ def chromium_tabs(
         script.chmod(0o755)
         browser = driver.chromium.launch(executable_path=str(script), args=[*FLAGS, *flags])
 
-        def open_tab() -> ChromiumTab:
+        def open_tab(*, dark: bool = False, width: int = 1280) -> ChromiumTab:
             context = browser.new_context(
                 ignore_https_errors=True,
                 color_scheme="dark" if dark else "light",
@@ -155,7 +157,11 @@ class FirefoxTab(Tab):
     def __init__(self, bidi: Bidi, context: str) -> None:
         self._bidi = bidi
         self._context = context
-        self.complaints = bidi.complaints
+        self._complained = len(bidi.complaints)
+
+    @property
+    def complaints(self) -> list[str]:  # type: ignore[override]
+        return self._bidi.complaints[self._complained :]
 
     def visit(self, url: str) -> None:
         self._call("browsingContext.navigate", url=url, wait="complete")

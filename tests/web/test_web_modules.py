@@ -20,6 +20,7 @@ from signaling.sealing import Sealer
 
 JS = Path(__file__).with_name("js")
 WEB = ROOT / "signaling" / "web"
+SVG = "http://www.w3.org/2000/svg"
 NODE = shutil.which("node")
 
 needs_node = pytest.mark.skipif(NODE is None, reason="no node: apt-get install nodejs")

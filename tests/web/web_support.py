@@ -103,6 +103,8 @@ class Town:
     """A public TLS signaling server with STUN, and two homes behind kernel NATs: in one of them a
     browser, in the other one robots."""
 
+    browser = ""
+
     def __init__(self, net: KernelInternet, url: str, cafile: Path, opener: Opener) -> None:
         self.net = net
         self.url = url
