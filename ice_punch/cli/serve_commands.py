@@ -294,13 +294,21 @@ def token(
         ),
     ],
     room: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--room",
             metavar="NAME",
             help="A room it opens; with a * at the end all rooms that begin so. May be repeated.",
         ),
-    ],
+    ] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--link",
+            metavar="LINK",
+            help="A link whose room it opens; what is before the # will do. May be repeated.",
+        ),
+    ] = None,
     ttl: Annotated[
         float,
         typer.Option("--ttl", metavar="SECONDS", help="How long it may be used to enter."),
@@ -335,7 +343,8 @@ def token(
 
     arguments = TokenArguments(
         key=key,
-        rooms=tuple(room),
+        rooms=tuple(room or ()),
+        links=tuple(link or ()),
         ttl=ttl,
         permissions=tuple(permission or ()),
         relay=relay,

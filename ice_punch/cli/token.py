@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from ice_punch.cli.secrets_file import read_secret
 from ice_punch.errors import InvalidConfiguration
-from signaling.errors import InvalidKey
+from signaling.errors import InvalidKey, InvalidLink
+from signaling.link import Link
 from signaling.tokens import PERMISSIONS, TokenKey, mint_token
 
 
@@ -17,6 +18,7 @@ from signaling.tokens import PERMISSIONS, TokenKey, mint_token
 class TokenArguments:
     key: str
     rooms: tuple[str, ...]
+    links: tuple[str, ...]
     ttl: float
     permissions: tuple[str, ...]
     relay: bool
@@ -35,11 +37,14 @@ def read_token_key(path: str, switch: str) -> TokenKey:
 def run_token(arguments: TokenArguments, *, as_json: bool) -> int:
     key = read_token_key(arguments.key, "--key")
     permissions = arguments.permissions or PERMISSIONS
+    rooms = (*arguments.rooms, *map(_room_of, arguments.links))
+    if not rooms:
+        raise InvalidConfiguration("--room or --link says which rooms the token opens")
     now = time.time()
     try:
         token = mint_token(
             key,
-            arguments.rooms,
+            rooms,
             now=now,
             ttl=arguments.ttl,
             permissions=permissions,
@@ -55,7 +60,7 @@ def run_token(arguments: TokenArguments, *, as_json: bool) -> int:
                 {
                     "token": token,
                     "kid": key.id,
-                    "rooms": list(arguments.rooms),
+                    "rooms": list(rooms),
                     "permissions": list(dict.fromkeys(permissions)),
                     "relay": arguments.relay,
                     "expires_at": int(now + arguments.ttl),
@@ -65,6 +70,17 @@ def run_token(arguments: TokenArguments, *, as_json: bool) -> int:
     else:
         print_line(token)
     return 0
+
+
+def _room_of(link: str) -> str:
+    """The name by which the server knows the room of a link; its secret is of no account."""
+    try:
+        return Link.parse(link if "#" in link else f"{link}#{_ANY_SECRET}").wire_room
+    except InvalidLink as error:
+        raise InvalidConfiguration(f"--link: {error}") from None
+
+
+_ANY_SECRET = "A" * 22
 
 
 def print_line(text: str) -> None:

@@ -14,6 +14,7 @@ from websockets.typing import Origin, Subprotocol
 from ice_punch.cli import app
 from signaling.client import SignalingClient
 from signaling.errors import ServerRefused
+from signaling.link import Link
 from support.commands import Command
 
 SERVE = ("serve", "--host", "127.0.0.1", "--port", "0", "--no-stun", "--json")
@@ -69,6 +70,26 @@ def test_a_minted_token_opens_its_room_and_no_other(
         assert token not in str(server)
 
 
+def test_a_token_for_a_link_opens_its_room_by_the_name_it_has_on_the_wire(
+    key: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The commands themselves enter it: what they call the room is what the token has to say."""
+    everywhere = mint(capfd, "--key", key, "--room", "*")
+    with Command(*SERVE, "--auth", "token", "--token-key", key) as server:
+        url = server.event("serving")["url"]
+        listen = ("listen", "--server", url, "--json")
+        with Command(*listen, environment={"ICE_PUNCH_TOKEN": everywhere}) as listening:
+            link = listening.event("listening")["link"]
+            other = link.replace("/j/", "/j/x")
+            for opens, text in ((False, other), (True, link), (True, link.partition("#")[0])):
+                token = mint(capfd, "--key", key, "--link", text)
+                room = Link.parse(link).wire_room
+                assert enter(url, token, room) == ("in" if opens else "unauthorized 4501")
+            connect = ("connect", link, "--json")
+            with Command(*connect, environment={"ICE_PUNCH_TOKEN": token}) as connecting:
+                connecting.event("connected")
+
+
 def test_what_a_token_says_as_json(key: str, capfd: pytest.CaptureFixture[str]) -> None:
     told = json.loads(
         mint(
@@ -90,6 +111,7 @@ def test_what_a_token_says_as_json(key: str, capfd: pytest.CaptureFixture[str]) 
         (("--key", "KEY"), "--room"),
         (("--key", "/nowhere", "--room", "r"), "/nowhere"),
         (("--key", "KEY", "--room", ""), "1 to 128"),
+        (("--key", "KEY", "--link", "not-a-link"), "--link"),
         (("--key", "KEY", "--room", "r", "--ttl", "0"), "lasts"),
         (("--key", "KEY", "--room", "r", "--ttl", "nan"), "lasts"),
         (("--key", "KEY", "--room", "r", "--permission", "fly"), "fly"),
