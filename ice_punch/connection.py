@@ -155,6 +155,11 @@ class IceConnection(Exchange, DatagramEnd):
         return self._agent.controlling
 
     @property
+    def peer_checks(self) -> bool:
+        """Whether a check of the peer's has come: it knows our parameters."""
+        return self._agent.check_list.peer_checked_at is not None
+
+    @property
     def selected_pair(self) -> CandidatePair | None:
         """The nominated pair; None before nomination."""
         return self._agent.selected_pair()

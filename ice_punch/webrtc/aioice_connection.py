@@ -27,6 +27,8 @@ from ice_punch.sdp import Description, make_pwd, make_ufrag, parse_candidate
 
 logger = logging.getLogger(__name__)
 
+PEER_LOOKS = 0.005
+"""Seconds."""
 MAX_REMOTE_CANDIDATES = 128
 """Of the peer's that are kept to be shown, and until checks begin."""
 
@@ -207,12 +209,17 @@ class AioiceConnection:
             logger.debug("a candidate of the peer's is dropped: %s", error)
 
     async def connect(self) -> None:
-        """Check until datagrams can flow. Raises ConnectionError when they can not."""
+        """Check until datagrams can flow both ways: a pair is valid, and the peer checks too, so
+        that it has our parameters. Raises ConnectionError when they can not."""
         if self.remote_username is None or self.remote_password is None:
             raise ConnectionError("the peer's user name and password are not known")
         try:
             self._set_remote_parameters(self.remote_username, self.remote_password)
             await self.ice.connect()
+            # An early check of ours is answered before the peer has seen our description.
+            while not (self.ice.peer_checks or self._inbox.held):  # noqa: ASYNC110
+                await asyncio.sleep(PEER_LOOKS)
+                await self.ice.connect()  # raises if it has failed meanwhile
         except IcePunchError as error:
             self.failure = self.failure or error
             raise ConnectionError(str(error)) from error
