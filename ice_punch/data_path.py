@@ -91,6 +91,10 @@ class DataPath:
         """Bytes: the largest datagram; below zero while nothing can be sent."""
         return self._limit
 
+    def leads(self, local: Address, remote: Address) -> bool:
+        """Whether data is sent from ``local`` to ``remote``."""
+        return remote == self._destination and self.pair is not None and self.pair.base == local
+
     def follow(self, now: float) -> None:
         """Take the path that the agent has data on now."""
         pair = self._agent.data_pair()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from ice_punch.data_path import TELL_EVERY, DataPath
 from ice_punch.datagram import Address
 from ice_punch.ice import MINIMUM_TA, Agent, DataReceived, Event, Pacer, resembles_stun
+from ice_punch.ice.pulse import QUIET_RECEIVING
 from ice_punch.net.gatherer import Gatherer, GatheringOptions
 from ice_punch.net.udp import split
 from ice_punch.stun import MAGIC_COOKIE
@@ -77,6 +78,8 @@ class AgentDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._agent_due: float | None = None
+        self._put_off = False
+        """Whether the agent may want its timer later than it is set, by what it was told since."""
         self._told_at = 0.0
         self._told_of: Address | None = None
         self._pumping = False
@@ -94,10 +97,7 @@ class AgentDriver:
             while True:
                 # RFC 8838 section 10: a candidate is told of before its first check leaves.
                 while (event := self.agent.next_event()) is not None:
-                    if isinstance(event, DataReceived):
-                        self.on_datagrams((event.data,), len(event.data))
-                    else:
-                        self._on_event(event)
+                    self._tell(event)
                 transmits = self.agent.datagrams_to_send(self.now())
                 if not transmits:
                     break
@@ -110,7 +110,14 @@ class AgentDriver:
             self._pumping = False
         self._set_timer()
 
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, DataReceived):
+            self.on_datagrams((event.data,), len(event.data))
+        else:
+            self._on_event(event)
+
     def _set_timer(self) -> None:
+        self._put_off = False
         self._agent_due = None if self._stopped else self.agent.get_timer()
         times = [] if self._stopped else [self._agent_due, self.data.get_timer()]
         due = min((t for t in times if t is not None), default=None)
@@ -129,7 +136,7 @@ class AgentDriver:
     def _on_timer(self) -> None:
         self._timer = self._timer_at = None
         now = self.now()
-        due = self._agent_due  # whatever is done to the agent, `pump` comes after it
+        due = self.agent.get_timer() if self._put_off else self._agent_due
         if due is not None and due <= now + CLOCK_SLACK:
             self.agent.handle_timer(now)
         self.data.handle_timer(now)
@@ -137,7 +144,16 @@ class AgentDriver:
 
     def _pump_soon(self) -> None:
         """Not from within a send: what sends must not be called by what it calls."""
-        self._loop.call_soon(self.pump)
+        due, timer = self.data.get_timer(), self._timer_at
+        earlier = due is not None and (timer is None or due < timer)
+        if earlier or not self._looks_soon(self.now()):
+            self._loop.call_soon(self.pump)
+
+    def _looks_soon(self, now: float) -> bool:
+        """Whether the agent's timer comes before data that was just sent or received could want it
+        to: it is set anew then, and not for every word that the agent is told."""
+        self._put_off = self._agent_due is not None and self._agent_due <= now + QUIET_RECEIVING
+        return self._put_off
 
     # -- what comes in ------------------------------------------------------------------------
 
@@ -195,7 +211,11 @@ class AgentDriver:
         if now >= self._told_at + TELL_EVERY or source != self._told_of:
             self._told_at, self._told_of = now, source
             agent.data_received(source, local, now)
-            self.pump()
+            if (event := agent.next_event()) is not None:
+                self._tell(event)
+                self.pump()
+            elif not self.data.leads(local, source) or not self._looks_soon(now):
+                self.pump()
         return True
 
     def _on_stun(self, data: bytes, source: Address, local: Address) -> None:
