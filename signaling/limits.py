@@ -59,6 +59,8 @@ class Limits:
     idle_timeout: float = 75.0
     """Silence after which a connection is taken for dead: three pings."""
 
+    session_lifetime: float = 12 * 3600.0
+    """How long a session lasts at most: whoever was let in is judged again after that."""
     resume_window: float = 30.0
     """How long a session outlives its connection."""
     resume_messages: int = 64

@@ -47,6 +47,7 @@ class Member:
         "away_since",
         "candidates",
         "connection",
+        "ends_at",
         "grant",
         "ice_asked",
         "ice_due",
@@ -87,6 +88,7 @@ class Member:
         self.connection: int | None = connection
         self.throttle = throttle
         self.away_since: float | None = None
+        self.ends_at = inf
         self.ice_due = inf
         self.ice_asked = -inf
         self.rx = 0

@@ -57,6 +57,7 @@ class CloseCode(IntEnum):
     BUS_LOST = 4003
     BUSY = 4004
     HELLO_TIMEOUT = 4005
+    OUTLIVED = 4006
 
     BAD_REQUEST = 4500
     UNAUTHORIZED = 4501

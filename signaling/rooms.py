@@ -290,11 +290,11 @@ class Rooms:
         if member is None or not proven or member.room.name != room:
             self.counters["resumes_refused"] += 1
             return False
-        frames = member.replay(resume.seq)
+        frames = member.replay(resume.seq) if now < member.ends_at else None
         if frames is None:
             self.counters["resumes_refused"] += 1
             self._replace_connection(member)
-            self._hall.end(member, "gap")
+            self._hall.end(member, "gap" if now < member.ends_at else "outlived")
             return False
         member.throttle.take(0, now)
         if member.throttle.abused:
@@ -342,6 +342,7 @@ class Rooms:
             throttle=source.throttle,
             max_peers=min(seats, default=None),
         )
+        member.ends_at = now + self.limits.session_lifetime
         source.member = member
         snapshot = self._hall.snapshot(member)
         self._send(source, welcome(member, snapshot, self.limits, ice, address=source.address))
@@ -515,8 +516,12 @@ class Rooms:
             self._refuse(source, ErrorCode.HELLO_TIMEOUT, CloseCode.HELLO_TIMEOUT, text)
             return
         deadline = source.heard_at + self.limits.idle_timeout
+        if now >= source.member.ends_at:
+            self._forget(source, CloseCode.OUTLIVED, "the session has lasted its time")
+            self._hall.end(source.member, "outlived")
+            return
         if now < deadline:
-            self._set_timer(deadline, number)
+            self._set_timer(min(deadline, source.member.ends_at), number)
             return
         self.counters["idle"] += 1
         self._forget(source, CloseCode.IDLE, "nothing heard")

@@ -97,6 +97,7 @@ class Bus:
             "channel": f"{prefix}:node:",
             "messages": limits.resume_messages,
             "bytes": limits.resume_bytes,
+            "lifetime": int(limits.session_lifetime * 1000),
             "ttl": int(4 * limits.resume_window * 1000),
         }
         self._pack = msgspec.msgpack.Encoder().encode

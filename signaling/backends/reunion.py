@@ -75,6 +75,7 @@ class Reunion:
             "last_order": member.room.last_order,
             "seats": member.room.seats,
             "away": away,
+            "left": int((member.ends_at - now) * 1000),
             "base": member.base,
             "seq": mark,
             "lo": member.first_kept,

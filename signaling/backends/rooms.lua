@@ -10,7 +10,7 @@
 -- last id taken from it, q the last number given, lo the first frame kept, b their bytes, qn and qb
 -- those queued during an absence, seen the last id it was given of each sender, gen how often its
 -- frames were numbered anew, st and sb the last time that was, and where from, tk how often it changed
--- its process, tn the last number that process is known to have taken.
+-- its process, tn the last number that process is known to have taken, u until when it may last.
 
 local key = KEYS[1]
 local a = cmsgpack.unpack(ARGV[2])
@@ -179,6 +179,7 @@ function ops.enter()
   save(a.id, {
     o = order, s = a.sid, k = a.key, me = a.meta, g = a.grant, n = a.node, a = 0, h = 0, rx = 0, q = 0,
     lo = 1, b = 0, qn = 0, qb = 0, seen = {}, gen = 0, tk = 0, tn = 0, st = '', sb = 0,
+    u = now + a.lifetime,
   })
   live()
   local peers = snapshot(a.id)
@@ -206,7 +207,8 @@ function ops.resume()
   local order = tonumber(redis.call('HGET', key, 'order'))
   local seats = tonumber(redis.call('HGET', key, 'seats'))
   if announced then announce(id, m.o, 'back', '', '') end
-  return {'ok', id, m.o, m.rx, m.me, m.g, m.gen, kept, peers, order, seats, m.seen, m.tk}
+  return {'ok', id, m.o, m.rx, m.me, m.g, m.gen, kept, peers, order, seats, m.seen, m.tk,
+    (m.u or now + a.lifetime) - now}
 end
 
 function ops.relay()
@@ -359,7 +361,7 @@ function ops.sync()
     redis.call('HSET', key, 'sid:' .. a.sid, a.id)
     m = {
       o = a.order, s = a.sid, k = a.key, me = a.meta, g = a.grant, n = a.node, h = 0, rx = a.rx,
-      seen = a.seen, gen = 0, tk = a.tk, a = a.away,
+      seen = a.seen, gen = 0, tk = a.tk, a = a.away, u = now + a.left,
     }
     if a.away ~= 0 then m.a = now - a.away end
     was = m.a

@@ -116,7 +116,9 @@ class SharedEntrance(Rooms):
     def _claimed(
         self, source: _Connection, resume: Resume, room: str, reply: Reply, now: float
     ) -> None:
-        _, id, order, rx, meta, grant, generation, frames, peers, last, seats, seen, times = reply
+        _, id, order, rx, meta, grant, generation, frames, peers, last, seats, seen, times, left = (
+            reply
+        )
         member = self._hall.by_id.get(id)
         if member is not None:
             self._replace_connection(member)
@@ -132,6 +134,7 @@ class SharedEntrance(Rooms):
         member.rx, member.seen = rx, dict(seen or {})
         member.base = member.told = member.seq
         member.generation, member.takeovers = generation, times
+        member.ends_at = now + left / 1000
         member.room.last_order = max(member.room.last_order, last)
         self._know(room, [peer[4] for peer in peers])
         if source.number not in self._connections:
@@ -215,6 +218,7 @@ class SharedEntrance(Rooms):
             self._hall.end(member, "left")
             return
         member.connection = source.number
+        member.ends_at = now + self.limits.session_lifetime
         source.member = member
         told = welcome(member, _infos(peers), self.limits, ice, address=source.address)
         self._send(source, told)

@@ -14,8 +14,13 @@ const RESTART_FIRST = 2000;
 const RESTART_MAX = 15000;
 const LOST_AFTER = 60000;
 const MAX_FILES = 8;
+const MAX_DATAGRAM = 65535;
+const SEND_QUEUE = 1 << 20;
 const NO_SCTP =
   "The other side does not speak WebRTC data channels: there, pip install 'ice-punch[webrtc]'.";
+const NEEDS_SCTP = "a browser needs WebRTC data channels: pip install 'ice-punch[webrtc]'";
+const NO_PATH =
+  "No path to the other side was found: the networks let nothing through, and no relay helped.";
 const WRONG_SECRET =
   "The secret in the link (the part after #) is not the other side's: copy the whole link again.";
 
@@ -74,15 +79,17 @@ export class Channel extends EventTarget {
 
   // -- what an application does --------------------------------------------------------------
 
-  /** A string or bytes; may be lost, come late, or twice never. */
+  /** A string or bytes, which may be lost or come out of order. Dropped while 1 MiB waits. */
   sendDatagram(data) {
     this.#demandOpen();
-    if (this.datagrams.bufferedAmount < 1 << 20) this.datagrams.send(data);
+    this.#demandSize(data, MAX_DATAGRAM);
+    if (this.datagrams.bufferedAmount < SEND_QUEUE) this.datagrams.send(data);
   }
 
   /** A string or bytes, in order and reliably. */
   sendMessage(data) {
     this.#demandOpen();
+    this.#demandSize(data, this.pc.sctp?.maxMessageSize || Infinity);
     this.messages.send(data);
   }
 
@@ -153,11 +160,15 @@ export class Channel extends EventTarget {
   }
 
   #failed(error) {
-    if (this.state === "closed" || this.state !== "connecting") return; // the session goes on
+    if (this.state !== "connecting") return; // the session goes on as it was
     const known = error instanceof IcePunchError;
     const why = known ? error : new IcePunchError("peer-refused", notUnderstood(error));
-    this.#post.send("reject", { reason: "its browser could not use what this side described" });
-    this.#end(why);
+    this.#refuse("its browser could not use what this side described", why);
+  }
+
+  #refuse(reason, error) {
+    this.#post.send("reject", { reason });
+    this.#end(error);
   }
 
   async #take(kind, gen, data) {
@@ -194,8 +205,7 @@ export class Channel extends EventTarget {
   async #answer(letter, generation) {
     const offered = letter.transports ?? ["datagram"];
     if (!Array.isArray(offered) || !offered.includes("sctp")) {
-      this.#post.send("reject", { reason: "a browser needs WebRTC data channels: pip install 'ice-punch[webrtc]'" });
-      this.#end(new IcePunchError("peer-refused", NO_SCTP));
+      this.#refuse(NEEDS_SCTP, new IcePunchError("peer-refused", NO_SCTP));
       return;
     }
     await this.#setRemote("offer", letter, generation);
@@ -206,8 +216,7 @@ export class Channel extends EventTarget {
 
   async #answered(letter, generation) {
     if (!(letter.transports ?? ["datagram"]).includes("sctp")) {
-      this.#post.send("reject", { reason: "a browser needs WebRTC data channels: pip install 'ice-punch[webrtc]'" });
-      this.#end(new IcePunchError("peer-refused", NO_SCTP));
+      this.#refuse(NEEDS_SCTP, new IcePunchError("peer-refused", NO_SCTP));
       return;
     }
     await this.#setRemote("answer", letter, generation);
@@ -375,19 +384,16 @@ export class Channel extends EventTarget {
 
   #timedOut(seconds) {
     if (this.pc.remoteDescription === null) {
-      this.#post.send("reject", { reason: "no answer came from this side in time" });
       const text = `The other side did not answer within ${seconds} s.`;
-      this.#end(new IcePunchError("nobody-there", text));
+      const error = new IcePunchError("nobody-there", text);
+      this.#refuse("no answer came from this side in time", error);
     } else {
       this.#noPath();
     }
   }
 
   #noPath() {
-    this.#post.send("reject", { reason: "no path to this side was found" });
-    const text =
-      "No path to the other side was found: the networks in between let nothing through, and no relay helped.";
-    this.#end(new IcePunchError("no-path", text));
+    this.#refuse("no path to this side was found", new IcePunchError("no-path", NO_PATH));
   }
 
   #end(error) {
@@ -407,6 +413,13 @@ export class Channel extends EventTarget {
     if (this.state === state) return;
     this.state = state;
     this.dispatchEvent(new Event("state"));
+  }
+
+  #demandSize(data, limit) {
+    const bytes = typeof data === "string" ? new TextEncoder().encode(data).length : data.byteLength;
+    if (bytes <= limit) return;
+    const text = `The message has ${bytes} bytes; the other side takes at most ${limit}.`;
+    throw new IcePunchError("too-large", text);
   }
 
   #demandOpen() {

@@ -6,10 +6,13 @@ import { size } from "./words.js";
 
 const MAX_ITEMS = 50;
 const RATE_OVER = 1000;
+const AT_ONCE = 3;
 
 export class Transfers {
   #list;
   #say;
+  #sending = 0;
+  #queue = [];
 
   /** `say` notes a sentence for people who do not see the list. */
   constructor(list, say) {
@@ -17,8 +20,22 @@ export class Transfers {
     this.#say = say;
   }
 
-  async send(channel, file) {
-    const item = this.#item(file.name, `Sending, ${size(file.size)}`);
+  /** Sends it now, or when fewer others are under way. */
+  send(channel, file) {
+    const item = this.#item(file.name, `${size(file.size)}, waiting for the others`);
+    this.#queue.push(() => this.#send(channel, file, item));
+    this.#next();
+  }
+
+  async #next() {
+    if (this.#sending >= AT_ONCE || this.#queue.length === 0) return;
+    this.#sending += 1;
+    await this.#queue.shift()();
+    this.#sending -= 1;
+    this.#next();
+  }
+
+  async #send(channel, file, item) {
     const abort = new AbortController();
     item.buttons(button("Cancel", `Cancel sending ${file.name}`, () => abort.abort()));
     item.status(`${size(file.size)}, waiting for the other side to take it`);

@@ -6,7 +6,7 @@ import pytest
 from signaling_support import OTHER_ROOM, ROOM, Shell
 
 from signaling.limits import Limits
-from signaling.messages import IceInfo, IceServerInfo
+from signaling.messages import CloseCode, IceInfo, IceServerInfo
 
 
 def test_the_first_to_come_is_welcomed_with_everything_it_needs() -> None:
@@ -482,3 +482,34 @@ def test_the_same_inputs_give_the_same_outputs() -> None:
         return dict(shell.sent)
 
     assert run() == run()
+
+
+def test_a_session_ends_after_its_lifetime_and_who_comes_back_is_judged_anew() -> None:
+    """A token, or a key that was stolen, lets nobody stay for ever."""
+    shell = Shell(Limits(session_lifetime=100.0))
+    connection, welcome = shell.join()
+    other, _ = shell.join()
+    for _ in range(5):
+        shell.advance(19.0)
+        shell.say(connection, "ping", n=1)
+        shell.say(other, "ping", n=1)
+    assert connection not in shell.closed
+    shell.advance(5.1)
+    assert shell.closed[connection] == CloseCode.OUTLIVED
+    assert 4000 <= CloseCode.OUTLIVED < 4500
+    resume = {"sid": welcome["sid"], "key": welcome["key"], "seq": 0}
+    again = shell.hello(shell.open(), resume=resume)
+    assert again["type"] == "welcome"
+    assert again["self"] != welcome["self"]
+
+
+def test_an_absent_session_that_has_outlived_its_time_is_not_resumed() -> None:
+    shell = Shell(Limits(session_lifetime=100.0))
+    connection, welcome = shell.join()
+    for _ in range(6):
+        shell.advance(15.0)
+        shell.say(connection, "ping", n=1)
+    shell.drop(connection)
+    shell.advance(11.0)
+    resume = {"sid": welcome["sid"], "key": welcome["key"], "seq": 0}
+    assert shell.hello(shell.open(), resume=resume)["type"] == "welcome"

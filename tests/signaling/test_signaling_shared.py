@@ -440,6 +440,20 @@ def test_a_long_queue_of_calls_is_no_silence(
     asyncio.run(run())
 
 
+def test_a_session_that_moves_lasts_no_longer_than_one_that_stays(redis: RedisServer) -> None:
+    async def run() -> None:
+        limits = replace(LIMITS, session_lifetime=2.0, hello_timeout=0.2)
+        async with servers(redis, limits=limits) as (left, right), Talker(left.port) as one:
+            began = time.monotonic()
+            await asyncio.sleep(1.2)
+            one.move(right.port)
+            await until(lambda: one.resumes == 1, "resumed")
+            await until(lambda: one.welcomes == 2, "another session")
+            assert 1.9 < time.monotonic() - began < 3.0
+
+    asyncio.run(run())
+
+
 def test_a_cluster_takes_every_call(tmp_path: Path) -> None:
     """A cluster refuses a script whose keys are in two slots; one node can hold all slots."""
     with RedisServer(tmp_path, "--cluster-enabled", "yes") as cluster:
