@@ -6,6 +6,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 60
+# Two files at a time: many tests wait for real networks.
+TOGETHER := -n 2 --dist loadfile
 
 .PHONY: demo test coverage check matrix soak fuzz setup clean
 
@@ -16,11 +18,11 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	@scripts/setup-system test
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(TOGETHER)
 
 coverage: $(VENV)/ready
 	@scripts/setup-system test
-	@$(BIN)/pytest --cov --cov-report=term:skip-covered
+	@$(BIN)/pytest $(TOGETHER) --cov --cov-report=term:skip-covered
 
 check: $(VENV)/ready
 	@$(BIN)/ruff check .

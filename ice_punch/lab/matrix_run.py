@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.lab.behaviour import NINE, NatBehaviour
@@ -77,8 +79,12 @@ def run_matrix(options: MatrixOptions, progress: Progress | None = None) -> Matr
 
     Raises :class:`MatrixTooLarge` as soon as it shows that the time limit will not do.
     """
-    pool = multiprocessing.get_context().Pool(_jobs(options), _begin_work)
-    with pool:  # whose end is the end of its processes, whatever they are at
+    # Not forked: a fork of a process that has threads may inherit a lock that nobody releases.
+    with contextlib.ExitStack() as stack:  # whose end is the end of all, whatever they are at
+        with _interrupts_held():
+            pool = stack.enter_context(
+                multiprocessing.get_context("spawn").Pool(_jobs(options), _begin_work)
+            )
         outcomes = _collect(options, pool.imap(_run_virtual, _tasks(options)), progress)
         stories: Iterable[Timeline | None] = [None] * len(outcomes)
         if options.timelines:
@@ -107,6 +113,20 @@ def run_kernel_matrix(options: MatrixOptions, progress: Progress | None = None) 
 
 def _jobs(options: MatrixOptions) -> int:
     return options.jobs or os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C waiting here; the processes started meanwhile never hear of it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let it through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_work() -> None:
