@@ -18,6 +18,7 @@ from aiortc.stats import RTCStatsReport
 
 from ice_punch.connection import IceConnection
 from ice_punch.errors import ExtraMissing, IcePunchError, InvalidConfiguration
+from ice_punch.ice import AgentConfig
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
 from ice_punch.webrtc.ice_gatherer import IceGatherer, servers_of
@@ -42,11 +43,13 @@ class PeerConnection(RTCPeerConnection):
         *,
         ice_servers: Sequence[IceServer],
         options: GatheringOptions,
+        agent_config: AgentConfig | None,
         trickle: bool | None,
     ) -> None:
         configured = None if configuration is None else configuration.iceServers
         servers = (*options.ice_servers, *ice_servers, *servers_of(configured or ()))
         self._options = replace(options, ice_servers=servers)
+        self._agent_config = agent_config
         self._trickle = trickle
         self._found: list[tuple[IceGatherer, RTCIceCandidate | None]] = []
         self._holding = False
@@ -63,7 +66,12 @@ class PeerConnection(RTCPeerConnection):
 
     def _make_gatherer(self, iceServers: list[RTCIceServer] | None = None, **more: Any) -> object:  # noqa: N803
         # The configuration's servers are among the options already.
-        gatherer = IceGatherer(options=self._options, trickles=self._trickles, **more)
+        gatherer = IceGatherer(
+            options=self._options,
+            agent_config=self._agent_config,
+            trickles=self._trickles,
+            **more,
+        )
         gatherer.on("icecandidate", partial(self._candidate_found, gatherer))
         return gatherer
 
@@ -212,15 +220,17 @@ def peer_connection(
     ice_servers: Iterable[IceServer | str] = (),
     options: GatheringOptions | None = None,
     port_range: Ports | None = None,
+    agent_config: AgentConfig | None = None,
     trickle: bool | None = None,
 ) -> PeerConnection:
     """An ordinary ``aiortc.RTCPeerConnection`` that runs on our agent.
 
     All ``ice_servers``, and all of ``configuration.iceServers``, are used; where neither names any
     none is asked. ``port_range`` is the first and last UDP port to bind, in place of that of
-    ``options``. ``trickle``: ``setLocalDescription`` returns before all candidates are there, and
-    the others come as ``icecandidate`` events; by default it does so where somebody listens for
-    that event. Raises InvalidConfiguration for a bad URI or port range.
+    ``options``; ``agent_config`` is as of `IceConnection`. ``trickle``: ``setLocalDescription``
+    returns before all candidates are there, and the others come as ``icecandidate`` events; by
+    default it does so where somebody listens for that event. Raises InvalidConfiguration for a bad
+    URI or port range.
     """
     if not hasattr(RTCPeerConnection, _MAKE_TRANSPORT):
         raise ExtraMissing(
@@ -234,7 +244,13 @@ def peer_connection(
             raise InvalidConfiguration(f"{first}-{last} is no range of ports from 1 to 65535")
         given = replace(given, port_range=port_range)
     servers = [s if isinstance(s, IceServer) else IceServer.parse(s) for s in ice_servers]
-    return PeerConnection(configuration, ice_servers=servers, options=given, trickle=trickle)
+    return PeerConnection(
+        configuration,
+        ice_servers=servers,
+        options=given,
+        agent_config=agent_config,
+        trickle=trickle,
+    )
 
 
 def _options(ice_options: str | None) -> tuple[str, ...]:
