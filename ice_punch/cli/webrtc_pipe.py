@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ice_punch.cli.pipe import Pipe, PipeOptions
 from ice_punch.cli.stdio import InputReader
-from ice_punch.errors import ChannelClosed, IcePunchError, MessageTooLarge
+from ice_punch.errors import ChannelClosed, IcePunchError, MessageTooLarge, TransferFailed
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel
@@ -47,7 +47,7 @@ class WebRtcPipe(Pipe):
         super().__init__(channel, options, output.warning)
         self._webrtc = channel
         self._report = output
-        self._files = send
+        self._unsent = list(send)
         if directory is not None:
             from ice_punch.webrtc import FileReceiver, files
 
@@ -90,14 +90,24 @@ class WebRtcPipe(Pipe):
 
     # -- to the peer --------------------------------------------------------------------------
 
+    async def run(self) -> str:
+        """As of every pipe. Raises TransferFailed where it ends before all files were sent."""
+        reason = await super().run()
+        if self._unsent:
+            raise TransferFailed(f"{self._unsent[0]} was not sent: {reason}")
+        return reason
+
     async def _send(self) -> str:
-        if not self._files:
+        if not self._unsent:
             return await super()._send()
         from ice_punch.webrtc import send_file
 
-        for name in self._files:
-            sent = await send_file(self._webrtc, name)
-            self._report.file_sent(name, sent.size, sent.sha256)
+        while self._unsent:
+            try:
+                sent = await send_file(self._webrtc, self._unsent[0])
+            except ChannelClosed as error:
+                return str(error)
+            self._report.file_sent(self._unsent.pop(0), sent.size, sent.sha256)
         return SENT
 
     async def _send_line(self, line: bytes) -> None:

@@ -9,7 +9,12 @@ import importlib.util
 from ice_punch.channel import Channel
 from ice_punch.connection import IceConnection
 from ice_punch.dtls import DtlsMachine
-from ice_punch.errors import ExtraMissing, HandshakeFailed, InvalidConfiguration
+from ice_punch.errors import (
+    ExtraMissing,
+    HandshakeFailed,
+    InvalidConfiguration,
+    InvalidDescription,
+)
 from ice_punch.sdp import Description
 
 DATAGRAM = "datagram"
@@ -48,7 +53,7 @@ class TransportChoice:
         self.names = tuple(name for name in wanted if name != SCTP or can_sctp)
         """As they are told to the peer: best first, or the one that was chosen."""
         self.refusal = ""
-        """What the peer is told where there is nothing in common."""
+        """What the peer is told where there is nothing in common, after ``the peer refused: ``."""
 
     async def settle(self, theirs: tuple[str, ...] | None, remote: Description) -> None:
         """The peer offers ``theirs``, or has chosen it; None is what says nothing of it.
@@ -67,7 +72,11 @@ class TransportChoice:
                 raise self._refused(offered) from None
             from ice_punch.webrtc import SctpParameters
 
-            SctpParameters.of(remote)
+            try:
+                SctpParameters.of(remote)
+            except InvalidDescription as error:
+                self.refusal = str(error).replace("the peer's description", "what it was offered")
+                raise
         self.names = (chosen,)
 
     @property
@@ -77,10 +86,10 @@ class TransportChoice:
 
     def _refused(self, offered: tuple[str, ...]) -> ExtraMissing | HandshakeFailed:
         if SCTP in offered and (self._lacks_extra or SCTP in self.names):
-            self.refusal = f"the other side takes no browsers yet: there, {HOW_TO_INSTALL}"
+            self.refusal = f"it lacks what data channels need: {HOW_TO_INSTALL} there"
             return ExtraMissing(f"a peer with data channels came, and they need {HOW_TO_INSTALL}")
         ours = " or ".join(_WORDS[name] for name in self.names)
-        self.refusal = f"the other side takes {ours} only"
+        self.refusal = f"it takes {ours} only"
         return HandshakeFailed(f"this side takes {ours} only, and the peer has no such thing")
 
     @property

@@ -174,6 +174,26 @@ def test_a_tab_that_closes_in_the_middle_of_a_file_ends_it(server: str, tmp_path
     assert not os.listdir(tmp_path)
 
 
+def test_a_tab_that_closes_while_it_is_sent_a_file_is_a_failure(
+    server: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "down.bin"
+    source.write_bytes(CONTENT * 20)
+    with listening(server, "--send", str(source)) as (listener, link):
+
+        async def story(page: Tab) -> None:
+            channel = Messages(await asyncio.wait_for(page.channels.get(), 5))
+            await channel.next()
+            channel.send('{"ok": true}')
+            await channel.next()
+
+        _with_tab(link, story)
+        assert listener.exit_code() == 1
+        told = listener.event("error")
+        assert told["error"] == "TransferFailed"
+        assert told["message"] == f"{source} was not sent: the peer closed the channel"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

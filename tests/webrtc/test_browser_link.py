@@ -110,6 +110,22 @@ def test_the_largest_datagram_is_one_packet() -> None:
     _session(story)
 
 
+def test_of_datagrams_that_nobody_reads_the_newest_are_kept() -> None:
+    async def story(channel: WebRtcChannel, page: Tab) -> None:
+        for number in range(100):
+            page.datagrams.send(str(number))
+        page.messages.send("all sent")
+        await channel.messages.recv()
+        async with asyncio.timeout(5):
+            while channel.stats.datagrams_received < 100:
+                await asyncio.sleep(0.01)
+        kept = await channel.recv_many()
+        assert kept == [str(n).encode() for n in range(92, 100)]
+        assert channel.stats.dropped_oldest == 92
+
+    _session(story, receive_queue=8)
+
+
 def test_python_and_browsers_use_one_link_at_once() -> None:
     async def run() -> None:
         async with (
@@ -329,7 +345,13 @@ def test_an_offer_without_a_data_channel_is_refused_on_both_sides() -> None:
         return re.sub("m=application ([0-9]+) .*", r"m=audio \1 UDP 0", sdp)
 
     asyncio.run(
-        _refused(OPTIONS, InvalidDescription, "no data channel", "no data channel", spoil=audio)
+        _refused(
+            OPTIONS,
+            InvalidDescription,
+            "the peer's description has no data channel",
+            "what it was offered has no data channel",
+            spoil=audio,
+        )
     )
 
 
