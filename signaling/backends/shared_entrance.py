@@ -12,6 +12,7 @@ from signaling.addresses import address_key
 from signaling.backends.calls import Call, Frame, Reply, key_hash
 from signaling.backends.shared_hall import SharedHall
 from signaling.backends.shared_member import SharedMember
+from signaling.connections import Connection, Entering
 from signaling.effects import Send
 from signaling.greeting import Refusal, read_hello, welcome
 from signaling.hooks import Authorizer, Grant, IceServerSource, Metrics
@@ -19,7 +20,7 @@ from signaling.limits import Limits
 from signaling.member import Member
 from signaling.messages import CloseCode, ErrorCode, Hello, IceInfo, PeerInfo, Resume, Resumed
 from signaling.randomness import RandomSource, base64url
-from signaling.rooms import Rooms, _Connection, _Entering
+from signaling.rooms import Rooms
 
 RETRY = 1.0
 """Seconds after which to come back when the bus is down."""
@@ -62,7 +63,7 @@ class SharedEntrance(Rooms):
 
     # Entering
 
-    def _greet(self, source: _Connection, data: str, now: float) -> None:
+    def _greet(self, source: Connection, data: str, now: float) -> None:
         self._now = now
         hello = read_hello(data, self.limits)
         if isinstance(hello, Refusal):
@@ -74,7 +75,7 @@ class SharedEntrance(Rooms):
         elif not self._resume_here(source, hello, hello.resume, now):
             self._refuse_without_bus(source)
 
-    def _resume_here(self, source: _Connection, hello: Hello, resume: Resume, now: float) -> bool:
+    def _resume_here(self, source: Connection, hello: Hello, resume: Resume, now: float) -> bool:
         """Without the bus, a session whose last connection was to this process can go on."""
         member = self._hall.members.get(resume.sid)
         if member is None or (self._is_lost_for_long(now) and self.elsewhere.get(hello.room)):
@@ -84,10 +85,10 @@ class SharedEntrance(Rooms):
     def _is_lost_for_long(self, now: float) -> bool:
         return self.down_since is not None and now - self.down_since > self.limits.resume_window
 
-    def _refuse_without_bus(self, source: _Connection) -> None:
+    def _refuse_without_bus(self, source: Connection) -> None:
         self._refuse_for_now(source, ErrorCode.BUSY, "the other servers are out of reach", RETRY)
 
-    def _claim(self, source: _Connection, hello: Hello, resume: Resume) -> None:
+    def _claim(self, source: Connection, hello: Hello, resume: Resume) -> None:
         """Ask for a session, wherever its last connection was."""
         known = self._hall.members.get(resume.sid)
         if known is not None:
@@ -97,7 +98,7 @@ class SharedEntrance(Rooms):
                 self._refuse_for_now(source, ErrorCode.BUSY, "too many resumes", wait)
                 return
         # Whatever comes before the reply is too early, as before a welcome.
-        source.entering = _Entering(hello, Grant(), "")
+        source.entering = Entering(hello, Grant(), "")
         room = hello.room
         arguments = {"sid": resume.sid, "key": key_hash(resume.key), "seq": resume.seq}
         self._pending[room] = self._pending.get(room, 0) + 1
@@ -114,7 +115,7 @@ class SharedEntrance(Rooms):
         self._ask("resume", room, arguments, done=done, lost=lambda now: self._let_go(source, room))
 
     def _claimed(
-        self, source: _Connection, resume: Resume, room: str, reply: Reply, now: float
+        self, source: Connection, resume: Resume, room: str, reply: Reply, now: float
     ) -> None:
         _, id, order, rx, meta, grant, generation, frames, peers, last, seats, seen, times, left = (
             reply
@@ -153,7 +154,7 @@ class SharedEntrance(Rooms):
         self._take_early(member)
         self._refresh_ice(member.sid, now)
 
-    def _join(self, source: _Connection, entering: _Entering, ice: IceInfo, now: float) -> None:
+    def _join(self, source: Connection, entering: Entering, ice: IceInfo, now: float) -> None:
         self._now = now
         if self.bus is not Bus.UP:
             self._refuse_without_bus(source)
@@ -208,7 +209,7 @@ class SharedEntrance(Rooms):
 
     def _entered(
         self,
-        source: _Connection,
+        source: Connection,
         member: SharedMember,
         peers: list[Any],
         ice: IceInfo,
@@ -225,7 +226,7 @@ class SharedEntrance(Rooms):
         self._plan_ice(member, ice, now)
         self._take_early(member)
 
-    def _turn_away(self, source: _Connection, reply: Reply) -> None:
+    def _turn_away(self, source: Connection, reply: Reply) -> None:
         if reply[0] == "full":
             text = f"the room is full: all {reply[1]} seats are taken"
             self._refuse(source, ErrorCode.ROOM_FULL, CloseCode.ROOM_FULL, text)
@@ -235,7 +236,7 @@ class SharedEntrance(Rooms):
 
     def _member(
         self,
-        source: _Connection,
+        source: Connection,
         room: str,
         seats: int,
         id: str,
@@ -264,7 +265,7 @@ class SharedEntrance(Rooms):
         self._hall.adopt(member)
         return member
 
-    def _let_go(self, source: _Connection, room: str) -> None:
+    def _let_go(self, source: Connection, room: str) -> None:
         self._settle_pending(room)
         source.entering = None
         if source.number in self._connections:
@@ -296,7 +297,7 @@ class SharedEntrance(Rooms):
             self._forget(source, CloseCode.BUS_LOST, "the session was lost")
         self._hall.drop(member, reason)
 
-    def _connection_of(self, member: Member) -> _Connection | None:
+    def _connection_of(self, member: Member) -> Connection | None:
         return None if member.connection is None else self._connections.get(member.connection)
 
     def _take_early(self, member: SharedMember) -> None:

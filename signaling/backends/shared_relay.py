@@ -7,9 +7,9 @@ from typing import Any
 from signaling.backends.calls import Frame, Reply, frame_of
 from signaling.backends.shared_entrance import Bus, SharedEntrance
 from signaling.backends.shared_member import Outgoing, SharedMember
+from signaling.connections import Connection
 from signaling.member import Member
 from signaling.messages import CloseCode, Error, ErrorCode, Relayed, SendSignal, SignalAck
-from signaling.rooms import _Connection
 
 _TEXTS = {
     "unavailable": (ErrorCode.PEER_UNAVAILABLE, "no such peer in this room"),
@@ -23,11 +23,11 @@ class SharedRelay(SharedEntrance):
     _held: list[tuple[SharedMember, SendSignal, Frame]] | None = None
     """Signals that wait until it is known, after a cut, which sessions are still here."""
 
-    def _serve(self, source: _Connection, member: Member, data: str, now: float) -> None:
+    def _serve(self, source: Connection, member: Member, data: str, now: float) -> None:
         self._now = now
         super()._serve(source, member, data, now)
 
-    def _relay(self, source: _Connection, member: Member, signal: SendSignal) -> None:
+    def _relay(self, source: Connection, member: Member, signal: SendSignal) -> None:
         assert isinstance(member, SharedMember)
         if signal.id <= member.rx:
             self.counters["duplicates"] += 1

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signaling import client, codes, handover, limits, link, negotiation, rooms, session, spoken
+from signaling import (
+    client,
+    codes,
+    entrance,
+    handover,
+    limits,
+    link,
+    negotiation,
+    session,
+    spoken,
+)
 from signaling.errors import InvalidMessage
 from signaling.limits import Limits
 from signaling.messages import (
@@ -209,6 +219,6 @@ def test_the_document_has_the_numbers_of_the_code_that_are_no_limits_of_a_server
         f"which has {spoken.SEATS} seats",
         f"after {codes.TRIES} the code is void",
         f"after {handover.MAX_EXCHANGES} of any kind",
-        f"after {rooms.ICE_REFRESH:.0%} of it".replace("%", " %"),
+        f"after {entrance.ICE_REFRESH:.0%} of it".replace("%", " %"),
     ):
         assert sentence in text, sentence
