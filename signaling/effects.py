@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import NamedTuple
 
+import msgspec
+
 from signaling.messages import IceInfo
 
 
-class Send(NamedTuple):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Send a text frame. Frames of one connection leave in the order given.
 
     A ``replay`` comes all at once and is no sign of a slow reader.
