@@ -102,6 +102,7 @@ class AioiceConnection:
         self._remote_candidates: list[AioiceCandidate] = []
         self._remote_end = False
         self._remote_known = False
+        self._sent = self._sent_bytes = 0
         self._connected = False
         self._closed = False
         self._over = asyncio.Event()
@@ -163,6 +164,11 @@ class AioiceConnection:
     def remote_candidates(self) -> list[AioiceCandidate]:
         """As they were given, names of Multicast DNS too."""
         return list(self._remote_candidates)
+
+    @property
+    def datagrams_sent(self) -> tuple[int, int]:
+        """How many, and their bytes."""
+        return self._sent, self._sent_bytes
 
     @property
     def datagrams_received(self) -> tuple[int, int]:
@@ -262,16 +268,14 @@ class AioiceConnection:
         ice = self._ice
         if ice is None or not self._connected:
             raise ConnectionError("there is no connection to send on")
-        carrier = ice.carrier
         try:
-            if len(data) <= carrier.outbox.limit:
-                carrier.outbox.put(data)
-            else:
-                # RTP is made for paths of Ethernet: until it is known that this is none, try.
-                carrier.outbox.flush()
-                carrier.send_record(data)
+            # Each at once: aiortc's own receivers take datagrams one by one, and lose most of what
+            # comes in bursts. Larger ones than are sure to fit are RTP; they are tried.
+            ice.carrier.send_record(data)
         except IcePunchError as error:
             raise ConnectionError(str(error)) from error
+        self._sent += 1
+        self._sent_bytes += len(data)
 
     def _raise_end(self) -> None:
         if self._closed or self._over.is_set():

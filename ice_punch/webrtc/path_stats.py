@@ -78,7 +78,7 @@ def path_stats(connection: AioiceConnection, transport_id: str) -> Iterator[RTCS
         )
     figures = carrier.figures
     received, received_bytes = connection.datagrams_received
-    outbox = carrier.outbox
+    sent, sent_bytes = connection.datagrams_sent
     yield RTCIceCandidatePairStats(
         timestamp=now,
         type="candidate-pair",
@@ -88,11 +88,11 @@ def path_stats(connection: AioiceConnection, transport_id: str) -> Iterator[RTCS
         remoteCandidateId=ends[1],
         state="succeeded",
         nominated=pair is connection.ice.selected_pair,
-        packetsSent=outbox.sent,
+        packetsSent=sent,
         packetsReceived=received,
-        bytesSent=outbox.sent_bytes,
+        bytesSent=sent_bytes,
         bytesReceived=received_bytes,
-        packetsDiscardedOnSend=outbox.dropped_full + carrier.losses.total,
+        packetsDiscardedOnSend=carrier.losses.total,
         currentRoundTripTime=figures.rtt,
         smoothedRoundTripTime=figures.rtt_smoothed,
         minimumRoundTripTime=figures.rtt_min,
