@@ -21,6 +21,8 @@ const NO_SCTP =
 const NEEDS_SCTP = "a browser needs WebRTC data channels: pip install 'ice-punch[webrtc]'";
 const NO_PATH =
   "No path to the other side was found: the networks let nothing through, and no relay helped.";
+const NO_DTLS =
+  "The encryption with the other side failed: a certificate is not the one that was described.";
 const WRONG_SECRET =
   "The secret in the link (the part after #) is not the other side's: copy the whole link again.";
 
@@ -261,7 +263,7 @@ export class Channel extends EventTarget {
 
   #peerEnded(kind, letter) {
     if (this.state !== "connecting") {
-      this.#end(new IcePunchError("closed", "The other side ended the connection."));
+      this.#end(endedThere());
       return;
     }
     const reason = shown(letter.reason);
@@ -280,10 +282,8 @@ export class Channel extends EventTarget {
     };
     pc.oniceconnectionstatechange = () => this.#iceChanged(pc.iceConnectionState);
     pc.onconnectionstatechange = () => {
-      // ICE is in order and DTLS is not: the other side's certificate is another one.
       if (pc.connectionState === "failed" && /connected|completed/.test(pc.iceConnectionState)) {
-        const text = "The encryption with the other side failed: its certificate is not the one it described.";
-        this.#end(new IcePunchError("lost", text));
+        this.#encryptionEnded();
       }
     };
     pc.ondatachannel = ({ channel }) => this.#arrived(channel);
@@ -291,11 +291,15 @@ export class Channel extends EventTarget {
     datagrams.onmessage = ({ data }) => this.#pass("datagram", data);
     messages.onmessage = ({ data }) => this.#pass("message", data);
     datagrams.onopen = messages.onopen = () => this.#channelOpened();
-    messages.onclose = () => {
-      this.#end(new IcePunchError("closed", "The other side ended the connection."));
-    };
+    messages.onclose = () => this.#end(endedThere());
     globalThis.addEventListener?.("online", this.#onNetwork);
     globalThis.navigator?.connection?.addEventListener?.("change", this.#onNetwork);
+  }
+
+  // DTLS has ended and ICE has not: before the session it failed, later the other side closed it.
+  #encryptionEnded() {
+    const first = this.state === "connecting";
+    this.#end(first ? new IcePunchError("lost", NO_DTLS) : endedThere());
   }
 
   #pass(type, data) {
@@ -446,6 +450,10 @@ function makePeerConnection(iceServers) {
 
 function notUnderstood(error) {
   return `This browser could not use what the other side described (${shown(error?.message ?? error)}).`;
+}
+
+function endedThere() {
+  return new IcePunchError("closed", "The other side ended the connection.");
 }
 
 function closedHere() {

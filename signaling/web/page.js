@@ -277,7 +277,6 @@ $("copy-diagnostics").addEventListener("click", async () => {
   }
 });
 
-addEventListener("pagehide", () => room?.close());
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 addEventListener("hashchange", () => location.reload());
 setInterval(() => {

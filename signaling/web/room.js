@@ -49,6 +49,7 @@ export class Room extends EventTarget {
   #iceServers = [];
   #order = 0;
   #work = Promise.resolve();
+  #onPageHide = () => this.close();
 
   constructor(link, options = {}) {
     const { role = "listen", begins = false, token = "", maxPeers = null } = options;
@@ -78,6 +79,7 @@ export class Room extends EventTarget {
   /** Throws an `IcePunchError` where the browser lacks what it takes. */
   async enter() {
     checkBrowser();
+    globalThis.addEventListener?.("pagehide", this.#onPageHide);
     this.#sealer = await Sealer.of(this.link.secret, this.link.room);
     this.signaling.open();
   }
@@ -95,7 +97,9 @@ export class Room extends EventTarget {
     return channel;
   }
 
+  /** Leave, and end every session. Waits for nothing; a page that goes away does it by itself. */
   close() {
+    globalThis.removeEventListener?.("pagehide", this.#onPageHide);
     for (const channel of [...this.#channels.values()]) channel.close();
     this.signaling.close();
   }

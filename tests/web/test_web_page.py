@@ -331,3 +331,63 @@ def test_a_server_that_goes_away_does_not_end_the_session(tab: Open, tmp_path: P
     # That the server can not be reached is what the console is for.
     for one in (first, second):
         one.complaints[:] = [c for c in one.complaints if "WebSocket connection" not in c]
+
+
+# -- the other side misbehaves -------------------------------------------------------------------
+
+LIE = """(() => {
+  const own = Object.getOwnPropertyDescriptor(RTCPeerConnection.prototype, "localDescription").get;
+  Object.defineProperty(RTCPeerConnection.prototype, "localDescription", {
+    get() { const {type, sdp} = own.call(this); return {type, sdp: (LIE)(sdp)}; },
+  });
+})()"""
+
+
+@pytest.mark.parametrize(
+    ("lie", "title", "words", "there"),
+    [
+        (
+            "(sdp) => sdp.replace(/(a=fingerprint:sha-256 )..:../, '$100:00')",
+            "The connection was lost",
+            "a certificate is not the one that was described.",
+            "a certificate is not the one that was described.",
+        ),
+        (
+            "(sdp) => sdp.replace('m=application', 'm=text')",
+            "The other side said no",
+            "The other side described no data channel.",
+            "could not use what this side described.",
+        ),
+        (
+            "(sdp) => 'v=0\\r\\nm=application nonsense\\r\\n'",
+            "The other side said no",
+            "This browser could not use what the other side described",
+            "could not use what this side described.",
+        ),
+    ],
+    ids=["another certificate", "no data channel", "no description"],
+)
+def test_a_lie_in_the_description_ends_in_a_sentence_on_both_sides(
+    tab: Open, browser: Open, server: str, lie: str, title: str, words: str, there: str
+) -> None:
+    link = str(new_link(server))
+    honest = tab(link)
+    honest.title("Waiting for the other side")
+    liar = browser()
+    liar.page.add_init_script(LIE.replace("LIE)", lie + ")"))
+    liar.visit(link)
+    assert words in honest.title(title, timeout=20)
+    liar.until("icePunch.stage === 'ended'", 20)
+    assert there in liar.text("#detail")
+    liar.leave()
+
+
+def test_a_message_too_large_for_the_other_side_is_refused_here(tab: Open, server: str) -> None:
+    first, _ = _two(tab, server)
+    told = first.evaluate(
+        "(() => { try { icePunch.channel.sendMessage('x'.repeat(5e8 / 100)); return null; }"
+        " catch (error) { return [error.code, error.message]; } })()"
+    )
+    assert told[0] == "too-large"
+    assert "The message has 5000000 bytes; the other side takes at most" in told[1]
+    first.say("small")
