@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 
+@lru_cache(4096)
 def address_key(ip: str) -> str:
     """An IPv4 address as it is, an IPv6 address as its /64: one customer is one network there."""
     try:

@@ -191,6 +191,8 @@ class TrustedProxies:
         return bool(self._networks)
 
     def trusts(self, ip: str) -> bool:
+        if not self._networks:
+            return False
         try:
             address = ip_address(ip.partition("%")[0])
         except ValueError:

@@ -411,7 +411,7 @@ class SignalingServer:
                 task = self._loop.create_task(self._await_ice(number, servers))
                 self._fetching.add(task)
                 task.add_done_callback(self._fetching.discard)
-            case Note(event=event, fields=fields):
+            case Note(event=event, fields=fields) if _log.isEnabledFor(logging.INFO):
                 words = " ".join(f"{name}={value}" for name, value in fields.items())
                 _log.info("%s %s", event, words, extra={"signaling": fields})
 

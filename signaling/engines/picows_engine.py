@@ -57,6 +57,7 @@ class _Silence:
 
 
 _SILENCE = _Silence()
+_SERVER_NAME = pages.server_name()  # asked for once: it is read from a file
 _READ_BUFFER = 1024
 """Bytes to begin with, for each connection; the buffer grows with what comes."""
 _REQUEST = b"GET "
@@ -202,14 +203,14 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
             response.status = page.status
             response.headers = CIMultiDict(
                 [
-                    ("Server", pages.server_name()),
+                    ("Server", _SERVER_NAME),
                     *(field for field in page.headers if field[0] != "Content-Length"),
                 ]
             )
             response.body = page.body
             return WSUpgradeResponseWithListener(response, None)
         self.socket = _Socket(self._owner, self, asked, self._turn)
-        headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL, "Server": pages.server_name()}
+        headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL, "Server": _SERVER_NAME}
         accepted = WSUpgradeResponse.create_101_response(headers)
         return WSUpgradeResponseWithListener(accepted, self.socket)
 
