@@ -1,6 +1,7 @@
 # make demo: set up and punch a hole.  make test: set up and run every check.
 # make coverage: the same tests, and which lines they miss.
 # make matrix: run the NAT matrix and write it into the documentation.
+# make benchmarks: every stack of this machine on the datagram path, into docs/performance.md (root, 10 minutes).
 # make soak: 10,000 sessions under arbitrary schedules.  make fuzz SECONDS=60: fuzz each parser and the agent.
 PYTHON ?= python3.11
 VENV := .venv
@@ -9,7 +10,7 @@ SECONDS ?= 60
 # Two files at a time: many tests wait for real networks.
 TOGETHER := -n 2 --dist loadfile
 
-.PHONY: demo test coverage check matrix soak fuzz setup clean
+.PHONY: demo test coverage check matrix benchmarks soak fuzz setup clean
 
 demo: $(VENV)/ready
 	@scripts/setup-system demo
@@ -32,6 +33,10 @@ check: $(VENV)/ready
 
 matrix: $(VENV)/ready
 	@$(BIN)/ice-punch lab matrix --markdown docs/reference/nat-matrix.md
+
+benchmarks: $(VENV)/ready
+	@scripts/setup-benchmarks $(VENV)
+	@$(BIN)/python benchmarks/datagrams.py
 
 soak: $(VENV)/ready
 	@ICE_PUNCH_SOAK=soak $(BIN)/pytest tests/soak

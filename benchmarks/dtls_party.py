@@ -114,6 +114,29 @@ class IcePunchSingle(IcePunch):
             self.channel.send_nowait(datagram)
 
 
+class IcePunchProtocol(IcePunch):
+    """The channel as asyncio's datagram transport: what arrives is told by a call, as it is by that
+    of a socket."""
+
+    async def connect(self, remote: Any) -> str:
+        cipher = await super().connect(remote)
+        self.reader.cancel()
+        self.transport, _ = await self.channel.create_datagram_endpoint(lambda: Protocol(self))
+        return cipher
+
+    async def send(self, datagrams: list[bytes]) -> None:
+        for datagram in datagrams:
+            self.transport.sendto(datagram)
+
+
+class Protocol(asyncio.DatagramProtocol):
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def datagram_received(self, data: bytes, _: Any) -> None:
+        self._link.on_data([data])
+
+
 class Udp(Link):
     """No encryption and no ICE: asyncio's datagram transport."""
 
@@ -127,14 +150,10 @@ class Udp(Link):
 
     async def connect(self, remote: Any) -> str:
         self.socket.connect(tuple(remote))
-        link = self
-
-        class Protocol(asyncio.DatagramProtocol):
-            def datagram_received(self, data: bytes, _: Any) -> None:
-                link.on_data([data])
-
         loop = asyncio.get_running_loop()
-        self.transport, _ = await loop.create_datagram_endpoint(Protocol, sock=self.socket)
+        self.transport, _ = await loop.create_datagram_endpoint(
+            lambda: Protocol(self), sock=self.socket
+        )
         return "none"
 
     async def send(self, datagrams: list[bytes]) -> None:
@@ -243,6 +262,7 @@ class Aiortc(Link):
 LINKS = {
     "ice-punch": IcePunch,
     "ice-punch-single": IcePunchSingle,
+    "ice-punch-protocol": IcePunchProtocol,
     "aiortc": Aiortc,
     "sketch": Sketch,
     "udp": Udp,

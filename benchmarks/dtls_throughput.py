@@ -1,8 +1,9 @@
 """Encrypted datagrams from one process to another over a veth pair: rate, CPU time, latency.
 
 ice-punch's channel after real ICE, aiortc's DTLS transport after its own, pion/dtls where Go and
-Debian's package of it are installed, and as limits OpenSSL's calls in a bare loop over UDP
-segmentation offload, and plain UDP through asyncio. In turn, by a window, so that nothing is lost.
+Debian's package of it are installed, a data channel of libdatachannel's where npm's
+node-datachannel is, and as limits OpenSSL's calls in a bare loop over UDP segmentation offload, and
+plain UDP through asyncio. In turn, by a window, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -36,11 +37,15 @@ STACKS = (
     "ice-punch asyncio",
     "ice-punch uvloop",
     "ice-punch-single asyncio",
+    "ice-punch-protocol asyncio",
+    "ice-punch-protocol uvloop",
     "aiortc asyncio",
     "aiortc uvloop",
     "pion/dtls",
+    "libdatachannel",
     "sketch asyncio",
 )
+NODE_MODULE = HERE / "node_modules" / "node-datachannel"
 
 
 def installed() -> list[str]:
@@ -50,6 +55,8 @@ def installed() -> list[str]:
         absent.add("aiortc")
     if shutil.which("go") is None or not PION.exists():
         absent.add("pion/dtls")
+    if shutil.which("node") is None or not NODE_MODULE.exists():
+        absent.add("libdatachannel")
     if importlib.util.find_spec("uvloop") is None:
         absent.add("uvloop")
     return [stack for stack in STACKS if not absent & set(stack.split())]
@@ -134,14 +141,21 @@ class Ground:
                 if name == "pion/dtls":
                     assert self.pion is not None
                     command = [self.pion]
+                elif name == "libdatachannel":
+                    command = ["node", str(HERE / "datachannel_party.cjs")]
                 ends.append(End(namespace, [*command, role, address, *loop]))
                 exits.callback(ends[-1].process.wait, 10)
                 exits.callback(ends[-1].process.kill)
             first, second = ends
-            descriptions = [end.hear()["description"] for end in ends]
-            second.tell(remote=descriptions[0])
-            time.sleep(0.3)  # pion gives up where the other's socket is not there yet
-            first.tell(remote=descriptions[1])
+            offer = first.hear()["description"]
+            if name == "libdatachannel":
+                second.tell(remote=offer)
+                answer = second.hear()["description"]
+            else:
+                answer = second.hear()["description"]
+                second.tell(remote=offer)
+                time.sleep(0.3)  # pion gives up where the other's socket is not there yet
+            first.tell(remote=answer)
             first.hear()
             second.hear()
             yield first, second
@@ -253,7 +267,7 @@ def main() -> None:
                 show_throughput(ground, stacks, size, arguments.runs, arguments.seconds)
         if arguments.only in (None, "latency"):
             print(f"\nthere and back, 1200 bytes, one at a time, µs, {arguments.runs} runs\n")
-            cases = ["udp asyncio", *stacks]
+            cases = ["udp asyncio", "udp uvloop", *stacks]
             found = interleaved(cases, arguments.runs, lambda s: latency(ground, s, 1200, 2000))
             base = median(found[cases[0]], "median")
             rows = [
@@ -269,6 +283,7 @@ def main() -> None:
         if arguments.only in (None, "control"):
             print("\n200 datagrams of 38 bytes a second and their echoes, % of a core\n")
             cases = [stack for stack in stacks if stack.startswith(("ice-punch", "aiortc"))]
+            cases += ["udp asyncio", "udp uvloop"]
             ticks = interleaved(cases, arguments.runs, lambda s: control(ground, s, 3.0))
             rows = [
                 [s, f"{median(ticks[s], 'first'):.1f}", f"{median(ticks[s], 'second'):.1f}"]
