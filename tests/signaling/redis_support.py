@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
+BINARY = shutil.which(os.environ.get("ICE_PUNCH_REDIS_SERVER", "redis-server")) or shutil.which(
+    "valkey-server"
+)
 needs_redis = pytest.mark.skipif(
     BINARY is None, reason="no redis-server and no valkey-server in PATH"
 )
