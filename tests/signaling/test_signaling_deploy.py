@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -222,6 +223,62 @@ def test_the_caddyfile_is_valid_as_it_is(tmp_path: Path) -> None:
         env={**os.environ, "XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is not installed")
+def test_a_hash_of_the_path_keeps_rooms_together_without_a_bus(tmp_path: Path) -> None:
+    """The configuration of the page, with this machine's addresses."""
+    page = (ROOT / "docs" / "howto" / "several-processes.md").read_text()
+    shown = page.partition("```caddyfile\n")[2].partition("```")[0]
+    port = free_port()
+
+    async def enter(stack: contextlib.AsyncExitStack, room: str) -> dict[str, Any]:
+        client = await stack.enter_async_context(
+            connect(
+                f"ws://127.0.0.1:{port}/v1/ws/{room[:8]}",
+                subprotocols=[Subprotocol("icepunch.v1")],
+                compression=None,
+                proxy=None,
+            )
+        )
+        await client.send(json.dumps({"type": "hello", "v": 1, "room": room}))
+        welcome: dict[str, Any] = json.loads(await client.recv())
+        return welcome
+
+    async def run() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            servers = [
+                await stack.enter_async_context(await SignalingServer.start(port=0))
+                for _ in range(2)
+            ]
+            text = shown.replace("signal.example.org", f"http://127.0.0.1:{port}")
+            for number, server in enumerate(servers, 1):
+                assert f"10.0.0.{number}:8080" in text
+                text = text.replace(f"10.0.0.{number}:8080", f"127.0.0.1:{server.port}")
+            (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n}\n" + text)
+            process = subprocess.Popen(
+                ["caddy", "run", "--adapter", "caddyfile", "--config", tmp_path / "Caddyfile"],
+                env={**os.environ, "XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                await asyncio.to_thread(wait_for_port, port)
+                async with contextlib.AsyncExitStack() as clients:
+                    for number in range(16):
+                        room = f"{number:08}-and-random-characters"
+                        assert (await enter(clients, room))["peers"] == []
+                        assert [
+                            peer["order"] for peer in (await enter(clients, room))["peers"]
+                        ] == [1]
+                    rooms = [server.sizes["rooms"] for server in servers]
+                    assert sum(rooms) == 16
+                    assert min(rooms) > 0
+            finally:
+                process.terminate()
+                await asyncio.to_thread(process.wait, 5)
+
+    asyncio.run(run())
 
 
 # -- systemd ----------------------------------------------------------------------------------
