@@ -182,6 +182,11 @@ class Collected:
     def waiting(self) -> int:
         return self._size + self._transport.get_write_buffer_size()
 
+    def drop(self) -> None:
+        """Nothing may follow the end of the connection; a resume brings what was numbered."""
+        self._frames.clear()
+        self._size = 0
+
     def flush(self) -> None:
         frames, self._frames, self._size = self._frames, [], 0
         if frames and not self._transport.is_closing():

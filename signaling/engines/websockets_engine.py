@@ -166,6 +166,8 @@ class _Socket(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.state is not State.OPEN:
+            self._collected.drop()
         # Pongs are queued by the library; whoever sends pings and reads nothing is cut off.
         if self.waiting > 2 * self._owner.limits.out_queue:
             self.transport.abort()

@@ -106,15 +106,15 @@ async def flooding(server: SignalingServer) -> None:
 
         task = asyncio.create_task(flood())
         pongs = 0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.5):
-                while pongs < frames:
-                    pongs += json.loads(await client.recv())["type"] == "pong"
+        async with asyncio.timeout(20):
+            while pongs < 65 or time.monotonic() - began < 1.5:
+                pongs += json.loads(await client.recv())["type"] == "pong"
         task.cancel()
         elapsed = time.monotonic() - began
-        assert 59 <= pongs <= 62 + 20 * elapsed
+        assert pongs <= 62 + 20 * elapsed
         client.transport.abort()
-    assert server.counters["rate_limited"] == 1
+    # Told once as long as it goes on; a busy machine makes pauses in it.
+    assert 1 <= server.counters["rate_limited"] < server.counters["throttled"]
 
 
 async def silent(server: SignalingServer) -> None:
