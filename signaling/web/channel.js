@@ -1,11 +1,22 @@
 // Two peers, one RTCPeerConnection: from the first letter to data channels, and through restarts.
 
+import { Arrivals } from "./arrivals.js";
 import { IcePunchError, shown } from "./errors.js";
-import { FILE_PROTOCOL, IncomingFile, sendFile } from "./files.js";
-import { TEST_PROTOCOL, answerTest } from "./measure.js";
+import { FILE_PROTOCOL, sendFile } from "./files.js";
 import { Negotiation } from "./negotiation.js";
+import { makePeerConnection } from "./peer-connection.js";
 import { SealBroken } from "./post.js";
 import { credentials, readFragment } from "./sdpfrag.js";
+import {
+  NEEDS_SCTP,
+  NO_DTLS,
+  NO_PATH,
+  NO_SCTP,
+  WRONG_SECRET,
+  closedHere,
+  endedThere,
+  notUnderstood,
+} from "./sentences.js";
 import { readStats } from "./stats.js";
 import { Incoming, Outgoing } from "./trickle.js";
 
@@ -13,18 +24,8 @@ const DISCONNECTED_FOR = 1000;
 const RESTART_FIRST = 2000;
 const RESTART_MAX = 15000;
 const LOST_AFTER = 60000;
-const MAX_FILES = 8;
 const MAX_DATAGRAM = 65535;
 const SEND_QUEUE = 1 << 20;
-const NO_SCTP =
-  "The other side does not speak WebRTC data channels: there, pip install 'ice-punch[webrtc]'.";
-const NEEDS_SCTP = "a browser needs WebRTC data channels: pip install 'ice-punch[webrtc]'";
-const NO_PATH =
-  "No path to the other side was found: the networks let nothing through, and no relay helped.";
-const NO_DTLS =
-  "The encryption with the other side failed: a certificate is not the one that was described.";
-const WRONG_SECRET =
-  "The secret in the link (the part after #) is not the other side's: copy the whole link again.";
 
 const now = () => performance.now() / 1000;
 
@@ -46,7 +47,6 @@ export class Channel extends EventTarget {
   #restartWait = RESTART_FIRST;
   #began = now();
   #fingerprints = null;
-  #files = 0;
   #onNetwork = () => this.#networkChanged();
 
   constructor({ post, offers, iceServers, serverRtt = null, timeout = 60 }) {
@@ -286,7 +286,8 @@ export class Channel extends EventTarget {
         this.#encryptionEnded();
       }
     };
-    pc.ondatachannel = ({ channel }) => this.#arrived(channel);
+    const arrivals = new Arrivals(this);
+    pc.ondatachannel = ({ channel }) => arrivals.take(channel);
     datagrams.binaryType = messages.binaryType = "arraybuffer";
     datagrams.onmessage = ({ data }) => this.#pass("datagram", data);
     messages.onmessage = ({ data }) => this.#pass("message", data);
@@ -304,26 +305,6 @@ export class Channel extends EventTarget {
 
   #pass(type, data) {
     this.dispatchEvent(new MessageEvent(type, { data }));
-  }
-
-  #arrived(channel) {
-    channel.binaryType = "arraybuffer";
-    if (channel.protocol === TEST_PROTOCOL) {
-      answerTest(channel);
-    } else if (channel.protocol !== FILE_PROTOCOL) {
-      this.dispatchEvent(new CustomEvent("datachannel", { detail: channel }));
-    } else if (this.#files >= MAX_FILES) {
-      channel.close();
-    } else {
-      this.#files += 1;
-      channel.addEventListener("close", () => (this.#files -= 1), { once: true });
-      IncomingFile.announced(channel).then((file) => {
-        if (!file) return;
-        const event = new CustomEvent("file", { detail: file, cancelable: true });
-        this.dispatchEvent(event);
-        if (!file.handled) file.decline("this side takes no files");
-      });
-    }
   }
 
   #channelOpened() {
@@ -429,33 +410,4 @@ export class Channel extends EventTarget {
   #demandOpen() {
     if (this.messages.readyState !== "open") throw this.error ?? closedHere();
   }
-}
-
-function makePeerConnection(iceServers) {
-  try {
-    return new RTCPeerConnection({ iceServers });
-  } catch {
-    // One server the browser does not understand is no reason to do without the others.
-    const good = iceServers.filter((server) => {
-      try {
-        new RTCPeerConnection({ iceServers: [server] }).close();
-        return true;
-      } catch {
-        return false;
-      }
-    });
-    return new RTCPeerConnection({ iceServers: good });
-  }
-}
-
-function notUnderstood(error) {
-  return `This browser could not use what the other side described (${shown(error?.message ?? error)}).`;
-}
-
-function endedThere() {
-  return new IcePunchError("closed", "The other side ended the connection.");
-}
-
-function closedHere() {
-  return new IcePunchError("closed", "The connection is closed.");
 }

@@ -10,10 +10,11 @@ const READ = 1024 * 1024;
 const AHEAD = 1024 * 1024;
 const ANSWER_WITHIN = 30;
 const NAME_BYTES = 255;
+const MAX_UNREAD = 16 * 1024 * 1024;
 
 /** A name nobody can do harm with: the last part of a path, no control characters, not too long. */
 export function safeName(name) {
-  const last = String(name ?? "").split(/[/\\]/).at(-1);
+  const last = String(name ?? "").slice(-4096).split(/[/\\]/).at(-1).slice(0, NAME_BYTES);
   let clean = last.replace(/\p{C}/gu, "").replace(/[<>:"|?*]/g, "_").trim().replace(/^\.+/, "");
   const bytes = (text) => new TextEncoder().encode(text).length;
   while (bytes(clean) > NAME_BYTES) clean = [...clean].slice(0, -1).join("");
@@ -23,13 +24,17 @@ export function safeName(name) {
 /** Messages of a data channel, one at a time, and its end as an error. */
 class Mailbox {
   #messages = [];
+  #unread = 0;
   #waiting = null;
   #ended = false;
 
   constructor(channel) {
     channel.binaryType = "arraybuffer";
     channel.addEventListener("message", ({ data }) => {
-      this.#messages.push(data);
+      this.#unread += sizeOf(data);
+      // Nobody sends as much before it was asked to.
+      if (this.#unread > MAX_UNREAD) channel.close();
+      else this.#messages.push(data);
       this.#wake();
     });
     for (const type of ["close", "error", "closing"]) {
@@ -49,7 +54,9 @@ class Mailbox {
       if (this.#ended) throw new IcePunchError("file-broken", "The other side broke the file off.");
       await new Promise((resolve) => (this.#waiting = resolve));
     }
-    return this.#messages.shift();
+    const message = this.#messages.shift();
+    this.#unread -= sizeOf(message);
+    return message;
   }
 
   async nextObject() {
@@ -60,6 +67,10 @@ class Mailbox {
     this.#waiting?.();
     this.#waiting = null;
   }
+}
+
+function sizeOf(message) {
+  return typeof message === "string" ? message.length : message.byteLength;
 }
 
 function parse(text) {

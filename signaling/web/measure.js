@@ -4,6 +4,7 @@ export const TEST_PROTOCOL = "icepunch.test.1";
 const PIECE = 1024;
 const AHEAD = 64 * 1024;
 const PING_EVERY = 100;
+const MAX_READINGS = 2000;
 
 /** The far end: send back texts, count bytes, tell once a second. */
 export function answerTest(channel) {
@@ -46,9 +47,11 @@ export class Readings {
     const t = (now - this.startedAt) / 1000;
     if (typeof message?.ping === "number") {
       const ms = now - message.ping;
+      if (this.latencies.length >= MAX_READINGS) return;
       if (ms >= 0 && ms < 60000) this.latencies.push({ t, value: ms });
     } else if (Number.isFinite(message?.bytes) && Number.isFinite(message?.received)) {
       const last = this.#last ?? { t: 0, bytes: 0 };
+      if (this.rates.length >= MAX_READINGS) return;
       if (t > last.t && message.bytes >= last.bytes) {
         this.rates.push({ t, value: ((message.bytes - last.bytes) * 8) / (t - last.t) / 1e6 });
       }

@@ -206,12 +206,21 @@ def test_the_reference_names_what_the_module_has(pages: list[ChromiumTab]) -> No
         assert f"`{name}" in text or f"{name}(" in text, name
     source = "".join(
         (WEB / name).read_text("utf-8")
-        for name in ("channel.js", "files.js", "link.js", "room.js", "signaling.js", "ice-punch.js")
+        for name in (
+            "channel.js",
+            "sentences.js",
+            "arrivals.js",
+            "files.js",
+            "link.js",
+            "room.js",
+            "signaling.js",
+            "ice-punch.js",
+        )
     )
     codes = set(re.findall(r'IcePunchError\(\s*"([a-z-]+)"', source)) | {"invalid-link"}
     documented = set(re.findall(r"^\| `([a-z-]+)` \|", text.partition("## Errors")[2], re.M))
     assert codes == documented - {"code"}
-    events = set(re.findall(r'(?:#pass|Event)\(\s*"([a-z]+)"', (WEB / "channel.js").read_text()))
+    events = set(re.findall(r'(?:#pass|Event)\(\s*"([a-z]+)"', source))
     for event in events:
         assert f"`{event}`" in text, event
     members = pages[0].evaluate(

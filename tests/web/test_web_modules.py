@@ -86,7 +86,7 @@ def test_the_page_is_built_of_small_modules_and_of_nothing_else() -> None:
     assert {"ice-punch.js", "page.js", "index.html", "style.css"} <= names
     for name in modules:
         text = (WEB / name).read_text("utf-8")
-        assert len(text.splitlines()) <= 450, name
+        assert len(text.splitlines()) <= 420, name
         imports = re.findall(r'from "([^"]+)"', text)
         assert {i.removeprefix("./") for i in imports} <= modules, name
         assert not re.search(
