@@ -154,7 +154,8 @@ class Ground:
             else:
                 answer = second.hear()["description"]
                 second.tell(remote=offer)
-                time.sleep(0.3)  # pion gives up where the other's socket is not there yet
+                if name == "pion/dtls":
+                    time.sleep(0.3)  # it gives up where the other's socket is not there yet
             first.tell(remote=answer)
             first.hear()
             second.hear()

@@ -78,6 +78,7 @@ def test_the_extras_are_those_that_are_promised() -> None:
         "picows",
         "uvloop",
         "fuzz",
+        "benchmarks",
         "dev",
     }
     assert project["license"] == "BSD-3-Clause"
