@@ -250,7 +250,12 @@ class _Socket(WSListener):
             self.finish(_PROTOCOL_ERROR, "reserved bits")
             return
         if kind == _TEXT and frame.fin and not self._parts:
-            self._take_text(frame.get_payload_as_bytes())
+            try:
+                text = frame.get_payload_as_utf8_text()
+            except UnicodeDecodeError:
+                self.finish(_BAD_TEXT, "not UTF-8")
+            else:
+                self._take(text)
             return
         match kind:
             case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
