@@ -126,18 +126,25 @@ class Town:
 
 
 @contextlib.contextmanager
+def served(net: KernelInternet, directory: Path, *options: str) -> Iterator[tuple[str, Path]]:
+    """A signaling server with TLS and STUN on the public host: its URL, and who vouches for it."""
+    authority = Authority(directory)
+    address = net.public.address
+    cert, key = authority.make("server", x509.IPAddress(ip_address(address)))
+    tls = ("--tls-cert", str(cert), "--tls-key", str(key), "--stun-port", "0")
+    with serving(*tls, *options, host=address, start=net.public.popen) as url:
+        yield url, authority.cafile
+
+
+@contextlib.contextmanager
 def town(browser: str, directory: Path, **nats: Any) -> Iterator[Town]:
     """``browser`` is ``chromium`` or ``firefox``."""
-    authority = Authority(directory)
-    with KernelInternet(**nats) as net:
-        address = net.public.address
-        cert, key = authority.make("server", x509.IPAddress(ip_address(address)))
-        tls = ("--tls-cert", str(cert), "--tls-key", str(key), "--stun-port", "0")
-        with (
-            serving(*tls, host=address, start=net.public.popen) as url,
-            tabs_in(browser, net.peer_a) as opener,
-        ):
-            yield Town(net, url, authority.cafile, opener)
+    with (
+        KernelInternet(**nats) as net,
+        served(net, directory) as (url, cafile),
+        tabs_in(browser, net.peer_a) as opener,
+    ):
+        yield Town(net, url, cafile, opener)
 
 
 @contextlib.contextmanager
