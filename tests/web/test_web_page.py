@@ -391,3 +391,19 @@ def test_a_message_too_large_for_the_other_side_is_refused_here(tab: Open, serve
     assert told[0] == "too-large"
     assert "The message has 5000000 bytes; the other side takes at most" in told[1]
     first.say("small")
+
+
+def test_a_program_that_does_not_speak_webrtc_is_said_on_both_sides(tab: Open, server: str) -> None:
+    # Without encryption there is no WebRTC: the page's offer is refused, its answer never made.
+    with Command("listen", "--server", server, "--no-encrypt", "--json") as listener:
+        one = tab(str(listener.event("listening")["link"]))
+        said = one.title("The other side said no", timeout=20)
+        assert "The other side refused: " in said
+    link = str(new_link(server))
+    two = tab(link)
+    two.title("Waiting for the other side")
+    with Command("connect", link, "--no-encrypt", "--json") as connector:
+        said = two.title("The other side said no", timeout=20)
+        assert "The other side does not speak WebRTC data channels" in said
+        assert connector.exit_code() != 0
+        assert "a browser needs WebRTC data channels" in str(connector)
