@@ -26,7 +26,8 @@ MAX_SENT_UFRAG = 32
 OPTION = re.compile(r"[A-Za-z0-9+/]+", re.ASCII)
 TLS_ID = re.compile(r"[A-Za-z0-9+/\-_]{20,255}", re.ASCII)
 
-_OPTIONS = re.compile(rf"{OPTION.pattern}(?: {OPTION.pattern})*", re.ASCII)
+# RFC 8839 section 5.6 has them apart by spaces; libdatachannel writes commas.
+_OPTIONS = re.compile(rf"{OPTION.pattern}(?:[ ,]{OPTION.pattern})*", re.ASCII)
 _BOTH_LEVELS = {
     "ice-ufrag": UFRAG,
     "ice-pwd": PWD,
@@ -145,7 +146,7 @@ class Attributes:
     def _read_flag_or_options(self, line: Line, *, media: bool) -> None:
         match line.name:
             case "ice-options":
-                for option in line.required(_OPTIONS).split(" "):
+                for option in line.required(_OPTIONS).replace(",", " ").split(" "):
                     if option not in self.options:
                         self.options.append(option)
             case "ice-lite":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from ice_punch.errors import ExtraMissing, IcePunchError, InvalidConfiguration
 from ice_punch.ice import AgentConfig
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
+from ice_punch.sdp.attributes import OPTION
 from ice_punch.webrtc.ice_gatherer import IceGatherer, servers_of
 from ice_punch.webrtc.path_stats import path_stats
 
@@ -254,4 +256,4 @@ def peer_connection(
 
 
 def _options(ice_options: str | None) -> tuple[str, ...]:
-    return tuple((ice_options or "").split())
+    return tuple(re.findall(OPTION, ice_options or ""))

@@ -226,3 +226,33 @@ def test_mediasoup_is_lite() -> None:
 def test_an_old_data_channel_has_no_sctp_port() -> None:
     offer = Description.parse(OLD_CHROMIUM_OFFER)
     assert (offer.protocol, offer.formats, offer.sctp_port) == ("DTLS/SCTP", ("5000",), None)
+
+
+LIBDATACHANNEL_OFFER = f"""v=0
+o=rtc 3253182654 0 IN IP4 127.0.0.1
+s=-
+t=0 0
+a=group:BUNDLE 0
+a=msid-semantic:WMS *
+a=ice-options:ice2,trickle
+a=fingerprint:sha-256 {SHA256}
+m=application 43916 UDP/DTLS/SCTP webrtc-datachannel
+c=IN IP4 127.0.0.1
+a=mid:0
+a=sendrecv
+a=sctp-port:5000
+a=max-message-size:262144
+a=setup:actpass
+a=ice-ufrag:163a
+a=ice-pwd:Yg3D5hU6osehm3dOZbTN91
+a=candidate:1 1 UDP 2114977791 192.0.2.7 43916 typ host
+a=end-of-candidates
+"""
+
+
+def test_libdatachannel_writes_commas_between_options() -> None:
+    remote = Description.parse(LIBDATACHANNEL_OFFER)
+    assert remote.options == ("ice2", "trickle")
+    assert remote.max_message_size == 262144
+    assert remote.end_of_candidates
+    assert "a=ice-options:ice2 trickle" in remote.to_sdp()
