@@ -283,6 +283,9 @@ class DataPath:
         """Send the probes that are due."""
         if self._search is None or self.pair is None or self._path is None:
             return
+        due = self._search.get_timer()
+        if due is None or now < due:
+            return
         for size in self._search.handle_timer(now):
             payload = size - headers(self.pair) if size else 0
             probe = self._probes.make(self.pair, payload, size)

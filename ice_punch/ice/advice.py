@@ -82,9 +82,12 @@ class Advice:
         moves the peer's port for as long as we use ours (Linux: masquerade, and an open input).
         ``hopeless``: the NATs would not let a direct pair be in any case."""
         began = session.started_at
+        if not session.refused:
+            self._fresh_due = None
+            return
         direct = any(pair.valid and not pair.relayed for pair in session.check_list)
         over = hopeless or self._fresh_starts >= FRESH_STARTS
-        if direct or over or not session.refused or began is None:
+        if direct or over or began is None:
             self._fresh_due = None
         elif self._fresh_due is None:
             self._fresh_due = max(now, began + SPOILED_AFTER)

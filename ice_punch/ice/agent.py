@@ -399,8 +399,10 @@ class Agent:
             return False
         key = (local, source)
         previous = self._lineage.previous
-        return key in self._session.validated or (
-            previous is not None and key in previous.session.validated
+        return (
+            key in self._session.validated
+            or (previous is not None and key in previous.session.validated)
+            or key in self._session.proven
         )
 
     def data_sent(self, now: float) -> None:
@@ -498,8 +500,10 @@ class Agent:
     def _advise(self, now: float) -> None:
         lineage, advice = self._lineage, self._advice
         advice.follow(lineage.carrier, now)
-        varies = self._queries.mapping_varies() or self._session.remote.mapping_varies()
-        advice.spoiled(self._session, now, hopeless=varies)
+        hopeless = bool(self._session.refused) and (
+            self._queries.mapping_varies() or self._session.remote.mapping_varies()
+        )
+        advice.spoiled(self._session, now, hopeless=hopeless)
         given = advice.take(now, lineage.restart_blocked_until)
         if given is not None:
             self._events.append(given)
