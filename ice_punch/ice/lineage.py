@@ -158,6 +158,7 @@ class Lineage:
             local=session.local.carried_over(only_relays=fresh_sockets),
         )
         self.current.session.direct_lost = session.direct_lost
+        self.current.session.proven = session.proven
         self.restarted_at = now
         self._counters["restarts"] += 1
         self._on_state("an ICE restart has begun", None)

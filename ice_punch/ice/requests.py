@@ -63,8 +63,12 @@ class Requests:
             return
         peer = session.remote_credentials
         if peer is not None and result.remote_ufrag != peer.ufrag:
-            # Another branch of a forked call: answered, and without effect (section 7.3.1.4).
+            # Another branch of a forked call, or a peer that restarts and does not wait for our new
+            # credentials, as libwebrtc: answered, and without effect (section 7.3.1.4), but that
+            # the latter may send its data there from now on.
             session.counters["requests_of_another_ufrag"] += 1
+            if (local, source) not in session.proven:
+                session.proven.append((local, source))
             session.send(success_response(request, source, key), local, source)
             return
         if self._conflict(result):

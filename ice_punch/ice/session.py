@@ -17,6 +17,8 @@ from ice_punch.ice.pair import CandidatePair
 
 StateHook = Callable[[str, FailureCause | None], None]
 """Told why the state has changed."""
+MAX_PROVEN = 16
+"""Addresses from which data is taken though no check of a generation came from there."""
 ENDED = (IceState.FAILED, IceState.CLOSED)
 LIVE = (IceState.CONNECTED, IceState.COMPLETED, IceState.DISCONNECTED)
 
@@ -92,6 +94,9 @@ class Session:
         self.refused_remote: set[Address] = set()
         self.validated: set[tuple[Address, Address]] = set()
         """Paths (our base, the peer's address) on which the peer has authenticated itself."""
+        self.proven: deque[tuple[Address, Address]] = deque(maxlen=MAX_PROVEN)
+        """The same, by checks that belong to no generation: of a peer that restarts and does not
+        wait for our new credentials. One for all generations."""
         self.remote_ended = False
         """The peer has said that no more candidates come (RFC 8838 section 14)."""
         self.selected: dict[int, CandidatePair] = {}

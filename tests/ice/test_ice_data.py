@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ice_punch.ice import DataReceived, IceState, resembles_stun
+from ice_punch.ice import Credentials, DataReceived, IceState, resembles_stun
+from ice_punch.ice.session import MAX_PROVEN
 from ice_punch.stun import MAGIC_COOKIE
 from support.agents import Meeting
 from support.bench import (
     LOCAL,
+    OURS,
     REMOTE,
     Bench,
     completed_bench,
@@ -69,6 +71,42 @@ def test_between_nats_data_is_possible_within_the_checks_alone() -> None:
 
 
 # -- receiving ----
+
+
+EARLY = f"{OURS.ufrag}:itsnextufrag"
+"""How a peer that restarts, and does not wait for our new credentials, names itself."""
+
+
+def test_data_of_a_peer_that_restarts_before_we_know_is_taken() -> None:
+    """libwebrtc checks our old candidates from new sockets, under its new ufrag and our old one. It
+    may settle on such a pair, and stay there."""
+    bench = completed_bench()
+    pairs = len(bench.agent.report().pairs)
+    bench.receive(bench.request(username=EARLY), STRANGER)
+    bench.receive(b"from a new socket", STRANGER)
+    assert delivered(bench) == [b"from a new socket"]
+    assert len(bench.agent.report().pairs) == pairs
+    assert bench.agent.data_pair() is bench.pair()
+    bench.agent.restart(Credentials("ourfrag2", "our-second-password-of-24"), bench.now)
+    bench.receive(b"and on", STRANGER)
+    assert delivered(bench)[-1] == b"and on"
+
+
+def test_only_who_knows_our_password_is_believed_to_restart() -> None:
+    bench = completed_bench()
+    bench.receive(bench.request(username=EARLY, key=b"a password of somebody's"), STRANGER)
+    bench.receive(b"spoof", STRANGER)
+    assert delivered(bench) == []
+
+
+def test_few_addresses_of_a_peer_that_restarts_are_remembered() -> None:
+    bench = completed_bench()
+    for port in range(1, 1000):
+        bench.receive(bench.request(username=EARLY), (STRANGER[0], port))
+    assert len(bench.agent._session.proven) == MAX_PROVEN
+    bench.receive(b"old", (STRANGER[0], 1))
+    bench.receive(b"new", (STRANGER[0], 999))
+    assert delivered(bench) == [b"new"]
 
 
 def test_data_of_a_stranger_is_counted_and_dropped() -> None:
