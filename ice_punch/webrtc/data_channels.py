@@ -25,8 +25,8 @@ class DataChannels:
     """The channels above one association.
 
     ``on_open`` and ``on_closed``, with a reason, tell of the association. ``send_datagrams`` is
-    called when there is room for datagrams of whoever has `set_datagrams`, before any channel gets
-    its turn; it returns whether it has sent any.
+    called when there is room for datagrams of whoever has `set_datagrams`; it returns whether it
+    has sent any.
     """
 
     def __init__(
@@ -50,6 +50,8 @@ class DataChannels:
         self._unnumbered: list[DataChannel] = []
         """Opened by this side, and not yet given a stream."""
         self._turns: deque[DataChannel] = deque()
+        self._datagrams_gone = False
+        """Whether it was datagrams that had the last turn."""
         self._handlers: dict[str, Handler] = {}
         self._fallbacks: dict[str, Handler] = {}
         self._undecided: list[DataChannel] = []
@@ -233,18 +235,19 @@ class DataChannels:
             channel.take(message, cost)
 
     def give_next(self) -> bool:
-        """Datagrams first; then unreliable channels before reliable ones, each in turn."""
-        if self._send_datagrams():
+        """Datagrams and channels by turns, and the channels in turn among themselves."""
+        if not self._datagrams_gone and self._send_datagrams():
+            self._datagrams_gone = True
             return True
+        self._datagrams_gone = False
         if self._unnumbered:
             self._number_opened()
-        for reliable in (False, True):
-            for channel in self._turns:
-                if channel.reliable is reliable and channel.give_next():
-                    self._turns.remove(channel)
-                    self._turns.append(channel)
-                    return True
-        return False
+        for channel in self._turns:
+            if channel.give_next():
+                self._turns.remove(channel)
+                self._turns.append(channel)
+                return True
+        return self._send_datagrams()
 
     # -- the end --------------------------------------------------------------------------------
 

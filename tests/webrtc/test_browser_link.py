@@ -126,6 +126,33 @@ def test_of_datagrams_that_nobody_reads_the_newest_are_kept() -> None:
     _session(story, receive_queue=8)
 
 
+def test_a_flood_of_datagrams_leaves_messages_their_turn_and_the_other_way_round() -> None:
+    async def run() -> None:
+        async with two_pythons() as (here, there):
+            bulk, _ = await asyncio.gather(here.open_channel("bulk"), there.accept_channel())
+
+            async def flood() -> None:
+                while True:
+                    await here.send(bytes(1100))
+
+            async def pour() -> None:
+                while True:
+                    await bulk.send(bytes(16384))
+
+            floods = [asyncio.ensure_future(flood()), asyncio.ensure_future(pour())]
+            await asyncio.sleep(0.3)
+            before = there.stats.datagrams_received
+            await here.messages.send("through all of it")
+            assert await asyncio.wait_for(there.messages.recv(), 3) == "through all of it"
+            async with asyncio.timeout(3):
+                while there.stats.datagrams_received < before + 100:
+                    await asyncio.sleep(0.01)
+            for task in floods:
+                task.cancel()
+
+    asyncio.run(run())
+
+
 def test_python_and_browsers_use_one_link_at_once() -> None:
     async def run() -> None:
         async with (
