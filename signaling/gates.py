@@ -36,6 +36,11 @@ class Gates:
             self.count(key, now)
         return wait
 
+    def refund(self, key: str, share: float, now: float) -> None:
+        """Take back ``share``, 0 to 1, of what was counted last: it turned out to be cheap."""
+        if key in self._levels:
+            self._levels[key] = (max(0.0, self._level(key, now) - share), now)
+
     def _level(self, key: str, now: float) -> float:
         level, at = self._levels.get(key, (0.0, now))
         return max(0.0, level - (now - at) / self._interval)

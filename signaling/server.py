@@ -37,6 +37,8 @@ _log = logging.getLogger("signaling.server")
 _ICE_TIMEOUT = 3.0
 _BACKLOG = 4096
 """Connections that the kernel holds: when thousands come back, a lost SYN costs seconds."""
+_ASSET_REFUND = 15 / 16
+"""The page has thirty files, each on its own connection, and many may share an address."""
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
 TLS_NEEDS_UVLOOP = (
     "TLS needs uvloop here (pip install 'ice-punch[uvloop]'): on the standard event loop every TLS "
@@ -270,6 +272,8 @@ class SignalingServer:
         if path.startswith("/j/") and is_room_name(path.removeprefix("/j/")):
             return pages.link_page()
         if path in pages.assets():
+            if not self._proxies.trusts(peer[0]):
+                self._accepts.refund(address_key(peer[0]), _ASSET_REFUND, self._loop.time())
             return pages.assets()[path]
         if path != SOCKET_PATH and not path.startswith(SOCKET_PATH + "/"):
             return pages.text_page(HTTPStatus.NOT_FOUND, "not found")

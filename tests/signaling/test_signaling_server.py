@@ -328,6 +328,19 @@ def test_connections_from_one_address_come_at_a_rate_and_the_next_is_http_429() 
     asyncio.run(run())
 
 
+def test_the_files_of_the_page_count_little_among_connections() -> None:
+    async def run() -> None:
+        limits = Limits(accept_burst=4, accept_rate=0.001)
+        async with await SignalingServer.start(port=0, limits=limits) as server:
+            for path in ["/web/page.js"] * 32 + [f"/j/{ROOM}", "/web/page.js"]:  # 2, 1 and a bit
+                answer = await get(server.port, f"GET {path} HTTP/1.1\nHost: h\n\n")
+                assert answer.startswith("HTTP/1.1 200 ")
+            answer = await get(server.port, "GET /web/page.js HTTP/1.1\nHost: h\n\n")
+            assert answer.startswith("HTTP/1.1 429 ")
+
+    asyncio.run(run())
+
+
 def test_behind_a_trusted_proxy_every_client_counts_for_itself() -> None:
     async def run() -> None:
         proxies = TrustedProxies(["127.0.0.0/8"])
