@@ -223,7 +223,7 @@ class AioiceConnection:
             self._set_remote_parameters(self.remote_username, self.remote_password)
             await self.ice.connect()
             # An early check of ours is answered before the peer has seen our description.
-            while not (self.ice.peer_checks or self._inbox.held):
+            while not (self.ice.peer_checks or self.ice.selected_pair or self._inbox.held):
                 await asyncio.sleep(PEER_LOOKS)
                 await self.ice.connect()  # raises if it has failed meanwhile
         except IcePunchError as error:

@@ -12,10 +12,12 @@ import pytest
 
 pytest.importorskip("aiortc", reason="needs the extra webrtc")
 
+import aioice
 from aiortc import (
     RTCConfiguration,
     RTCIceCandidate,
     RTCIceServer,
+    RTCIceTransport,
     RTCPeerConnection,
     RTCSessionDescription,
     sdp,
@@ -32,7 +34,7 @@ from ice_punch.stun import (
     StunParseError,
     parse_message,
 )
-from ice_punch.webrtc import PeerConnection, peer_connection
+from ice_punch.webrtc import AioiceConnection, IceGatherer, PeerConnection, peer_connection
 from support.loopback import GATHERING
 from support.tab import Messages, aiortc_on_loopback, stock_connection
 from support.turn_through_nat import TurnThroughNat
@@ -366,3 +368,67 @@ def test_wrong_arguments_are_told_at_once(arguments: dict) -> None:
         peer_connection(**arguments)
     with pytest.raises(InvalidConfiguration):
         peer_connection(RTCConfiguration(iceServers=[RTCIceServer("turn:")]))
+
+
+def test_aiortcs_ortc_classes_take_our_gatherer() -> None:
+    async def story() -> None:
+        gatherers = [IceGatherer(options=GATHERING) for _ in range(2)]
+        assert [g.state for g in gatherers] == ["new", "new"]
+        await asyncio.gather(*(g.gather() for g in gatherers))
+        transports = [RTCIceTransport(g) for g in gatherers]
+        for transport, other in zip(transports, reversed(gatherers), strict=True):
+            for candidate in other.getLocalCandidates():
+                await transport.addRemoteCandidate(candidate)
+            await transport.addRemoteCandidate(None)
+        await asyncio.gather(
+            *(
+                t.start(g.getLocalParameters())
+                for t, g in zip(transports, reversed(gatherers), strict=True)
+            )
+        )
+        assert [t.state for t in transports] == ["completed", "completed"]
+        assert {t.role for t in transports} == {"controlling", "controlled"}
+        await transports[0]._send(b"below DTLS")
+        assert await transports[1]._recv() == b"below DTLS"
+        await asyncio.gather(*(t.stop() for t in transports))
+        with pytest.raises(ConnectionError):
+            await transports[1]._recv()
+        with pytest.raises(ConnectionError):
+            await transports[1]._send(b"too late")
+
+    in_loop(story)
+
+
+def test_a_connection_in_aioices_place_judges_what_it_is_given() -> None:
+    async def story() -> None:
+        with pytest.raises(InvalidConfiguration):
+            AioiceConnection(True, components=2)
+        with pytest.raises(ValueError, match="ufrag"):
+            AioiceConnection(True, local_username="a b")
+        connection = AioiceConnection(True, options=GATHERING, local_username="mine")
+        assert connection.local_username == "mine"
+        with pytest.raises(ConnectionError):
+            await connection.connect()
+        with pytest.raises(ConnectionError):
+            await connection.send(b"nowhere")
+        with pytest.raises(ConnectionError):
+            await connection.recv()
+        for number in range(300):  # of another host, and of no use
+            await connection.add_remote_candidate(
+                aioice.Candidate("1", 1, "udp", 1, f"not an address {number}", 9, "host")
+            )
+        assert len(connection.remote_candidates) == 128
+        connection.remote_username, connection.remote_password = "peer", "p" * 22
+        connecting = asyncio.ensure_future(connection.connect())
+        await asyncio.sleep(0.05)
+        assert not connecting.done()
+        event = asyncio.ensure_future(connection.get_event())
+        await connection.close()
+        with pytest.raises(ConnectionError):
+            await connecting
+        assert isinstance(await event, aioice.ConnectionClosed)
+        assert await connection.get_event() is None
+        await connection.add_remote_candidate(None)
+        await connection.close()
+
+    in_loop(story)
