@@ -8,7 +8,8 @@ export const FILE_PROTOCOL = "icepunch.file.1";
 const PIECE = 16 * 1024;
 const READ = 1024 * 1024;
 const AHEAD = 1024 * 1024;
-const ANSWER_WITHIN = 30;
+const PATIENCE = 60;
+const PATIENCE_WITH_PEOPLE = 300;
 const NAME_BYTES = 255;
 const MAX_UNREAD = 16 * 1024 * 1024;
 
@@ -49,23 +50,37 @@ class Mailbox {
     return this.#messages.length === 0;
   }
 
-  async next() {
+  /** Throws an `IcePunchError` at the end, and after `patience` seconds of silence. */
+  async next(patience = PATIENCE) {
     while (this.#messages.length === 0) {
       if (this.#ended) throw new IcePunchError("file-broken", "The other side broke the file off.");
-      await new Promise((resolve) => (this.#waiting = resolve));
+      await within(patience, new Promise((resolve) => (this.#waiting = resolve)));
     }
     const message = this.#messages.shift();
     this.#unread -= sizeOf(message);
     return message;
   }
 
-  async nextObject() {
-    return parse(await this.next());
+  async nextObject(patience) {
+    return parse(await this.next(patience));
   }
 
   #wake() {
     this.#waiting?.();
     this.#waiting = null;
+  }
+}
+
+async function within(seconds, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    const error = new IcePunchError("file-broken", `The other side was silent for ${seconds} s.`);
+    timer = setTimeout(() => reject(error), seconds * 1000);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -93,7 +108,7 @@ export async function sendFile(channel, file, { name, onProgress = () => {}, sig
     if (signal?.aborted) throw cancelled;
     await opened(channel);
     channel.send(JSON.stringify({ name: safeName(name), size: file.size, type: file.type || undefined }));
-    expectOk(await mailbox.nextObject());
+    expectOk(await mailbox.nextObject(PATIENCE_WITH_PEOPLE));
     const hash = new Sha256();
     for (let at = 0; at < file.size; at += READ) {
       const part = new Uint8Array(await file.slice(at, at + READ).arrayBuffer());
@@ -142,14 +157,15 @@ function opened(channel) {
 async function roomFor(channel, mailbox) {
   while (channel.readyState === "open" && channel.bufferedAmount > AHEAD && mailbox.empty) {
     channel.bufferedAmountLowThreshold = AHEAD / 2;
-    await new Promise((resolve) => {
-      const events = ["bufferedamountlow", "close", "error", "message"];
+    const events = ["bufferedamountlow", "close", "error", "message"];
+    const happened = new Promise((resolve) => {
       const done = () => {
         for (const type of events) channel.removeEventListener(type, done);
         resolve();
       };
       for (const type of events) channel.addEventListener(type, done);
     });
+    await within(PATIENCE, happened);
   }
   if (!mailbox.empty) expectOk(await mailbox.nextObject()); // only an error comes in the middle
   if (channel.readyState !== "open") {
@@ -175,7 +191,6 @@ export class IncomingFile {
   /** The file a new channel speaks of, or null if it makes no sense. */
   static async announced(channel) {
     const mailbox = new Mailbox(channel);
-    const late = setTimeout(() => channel.close(), ANSWER_WITHIN * 1000);
     try {
       const head = await mailbox.nextObject();
       if (!Number.isSafeInteger(head.size) || head.size < 0) throw new SyntaxError();
@@ -183,8 +198,6 @@ export class IncomingFile {
     } catch {
       refuse(channel, "the announcement of the file makes no sense");
       return null;
-    } finally {
-      clearTimeout(late);
     }
   }
 

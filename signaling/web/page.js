@@ -116,7 +116,10 @@ function enter() {
     enterStage("ended", problem);
     return;
   }
-  room.addEventListener("entered", () => enterStage("waiting"));
+  room.addEventListener("entered", () => {
+    // Again when the server has forgotten us: a session that is open does not need it.
+    if (!channel || channel.state === "closed") enterStage("waiting");
+  });
   room.addEventListener("peers", begin);
   room.addEventListener("channel", ({ detail }) => adopt(detail));
   room.addEventListener("refused", () => {

@@ -323,6 +323,11 @@ def test_a_server_that_goes_away_does_not_end_the_session(tab: Open, tmp_path: P
         first, second = _two(tab, url)
     first.until("!document.querySelector('#server-note').hidden")
     assert "The connection itself does not need it." in first.text("#server-note")
+    with serving("--no-stun", "--port", url.rpartition(":")[2]):  # it knows nobody
+        first.until("document.querySelector('#server-note').hidden", 40)
+        first.evaluate("new Promise((resolve) => setTimeout(resolve, 500))")
+        assert first.evaluate("icePunch.stage") == "connected"
+    first.until("!document.querySelector('#server-note').hidden")
     first.say("without a server")
     second.until("document.querySelector('#log').innerText.includes('without a server')")
     first.click("#hang-up")

@@ -127,3 +127,22 @@ test("a receiver that says another hash is not believed", async () => {
   });
   await assert.rejects(sending, { code: "file-broken", message: /hashes differ/ });
 });
+
+test("nobody waits forever: a receiver for pieces, a sender for an answer", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const turns = async () => {
+    for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const [there, here] = End.pair();
+  there.say({ name: "x", size: 10 });
+  const accepting = (await IncomingFile.announced(here)).accept();
+  const receiver = assert.rejects(accepting, { code: "file-broken", message: /silent for 60 s/ });
+  const [out] = End.pair();
+  const sending = sendFile(out, file(new Uint8Array(9)), { name: "a" });
+  const sender = assert.rejects(sending, { code: "file-broken", message: /silent for 300 s/ });
+  await turns();
+  context.mock.timers.tick(60_000);
+  await receiver;
+  context.mock.timers.tick(240_000);
+  await sender;
+});
