@@ -16,11 +16,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dtls_throughput
 import plain_throughput
@@ -29,6 +29,7 @@ from plain_throughput import Figures, median
 
 PAGE = HERE.parent / "docs" / "performance.md"
 PLOT = HERE.parent / "docs" / "images" / "datagrams.png"
+T = TypeVar("T")
 BEGIN, END = "<!-- benchmarks/datagrams.py writes from here -->", "<!-- to here -->"
 WINDOWS = {"plain": (64, 832), "dtls": (64, 208, 832)}
 """Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
@@ -164,6 +165,25 @@ class Machine:
             }
 
 
+def attempt(once: Callable[[str], T], stack: str) -> T | None:
+    """What comes of one run; None where it fails three times: another stack's end may die."""
+    for _ in range(3):
+        try:
+            return once(stack)
+        except SystemExit as error:
+            tell(f"{stack}: {error}")
+    return None
+
+
+def in_turn(
+    stacks: Sequence[str], runs: int, once: Callable[[str], Figures]
+) -> dict[str, list[Figures]]:
+    """The runs of every stack that did not fail; without those of which all did."""
+    found = interleaved(stacks, runs, lambda stack: attempt(once, stack))
+    done = {stack: [run for run in runs if run is not None] for stack, runs in found.items()}
+    return {stack: runs for stack, runs in done.items() if runs}
+
+
 def rate(
     ground: Any,
     workload: Workload,
@@ -197,10 +217,10 @@ def measure_rates(machine: Machine, plan: Plan, results: Results) -> None:
                 stacks = [s for s in plan.keep(workload.stacks) if machine.has(s)]
                 for stack in stacks:
                     if (kind, stack) not in results.windows:
-                        results.windows[kind, stack] = choose(ground, kind, stack)
-
+                        window = attempt(partial(choose, ground, kind), stack)
+                        results.windows[kind, stack] = window or WINDOWS[kind][0]
                 once = partial(rate, ground, workload, results.windows, plan.seconds)
-                results.throughput[workload] = interleaved(stacks, plan.runs, once)
+                results.throughput[workload] = in_turn(stacks, plan.runs, once)
 
 
 def measure_latency(machine: Machine, plan: Plan, results: Results) -> None:
@@ -209,7 +229,7 @@ def measure_latency(machine: Machine, plan: Plan, results: Results) -> None:
             tell(f"{kind}, there and back")
             stacks = [s for s in plan.keep(names) if machine.has(s)]
             module, ground = GROUNDS[kind], grounds[kind]
-            found = interleaved(
+            found = in_turn(
                 stacks,
                 min(plan.runs, 3),
                 lambda s: module.latency(ground, s, 1200, plan.rounds),  # noqa: B023
@@ -218,7 +238,7 @@ def measure_latency(machine: Machine, plan: Plan, results: Results) -> None:
         tell("200 datagrams a second")
         stacks = [s for s in plan.keep(TICKING) if machine.has(s)]
         ground = grounds["dtls"]
-        results.control = interleaved(
+        results.control = in_turn(
             stacks, min(plan.runs, 3), lambda s: dtls_throughput.control(ground, s, 2.5)
         )
 

@@ -13,6 +13,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import select
 import shutil
 import statistics
 import subprocess
@@ -29,6 +30,8 @@ from harness import HERE, at_least_one, interleaved, need_namespaces, table, whe
 WINDOWS = (64, 208, 832)
 """Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
 LOSSLESS = 0.001
+PATIENCE = 30.0
+"""Seconds for which an end of the link may say nothing."""
 IPS = ("10.77.0.1", "10.77.0.2")
 GO_PATH = Path("/usr/share/gocode")
 PION = GO_PATH / "src/github.com/pion/dtls/v2"
@@ -109,6 +112,7 @@ class End:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._heard = b""
 
     def tell(self, **what: Any) -> None:
         assert self.process.stdin is not None
@@ -116,9 +120,15 @@ class End:
 
     def hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("an end of the link died")
+        descriptor = self.process.stdout.fileno()
+        while b"\n" not in self._heard:
+            if not select.select([descriptor], [], [], PATIENCE)[0]:
+                raise SystemExit(f"an end of the link has said nothing for {PATIENCE:g} s")
+            more = os.read(descriptor, 1 << 16)
+            if not more:
+                raise SystemExit("an end of the link died")
+            self._heard += more
+        line, _, self._heard = self._heard.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -141,3 +141,15 @@ def test_a_flame_graph_is_an_svg(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "<svg" in file.read_text()
     assert "send_nowait" in file.read_text()
+
+
+def test_a_stack_that_dies_costs_itself_and_not_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def once(stack: str) -> dict[str, float]:
+        if stack == "dead":
+            raise SystemExit("an end of the link died")
+        return {"rate": 1.0}
+
+    assert datagrams.in_turn(["alive", "dead"], 2, once) == {"alive": [{"rate": 1.0}] * 2}
+    assert "dead: an end of the link died" in capsys.readouterr().err
