@@ -49,7 +49,7 @@ class Terminal:
         os.write(self.controller, data)
 
     def until(self, seen: bytes) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while seen not in self.shown + self.errors:
             assert time.monotonic() < deadline, (seen, self.shown, self.errors)
             time.sleep(0.01)

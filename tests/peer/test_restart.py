@@ -83,7 +83,9 @@ def test_a_restart_by_either_side_loses_and_doubles_nothing(options: PeerOptions
             ufrags = [channel.connection._agent.credentials.ufrag for channel in pair]
             encryption = [channel.encryption for channel in pair]
             await asyncio.sleep(0.1)
-            await pair[who].restart()
+            # On a busy machine one may be under way: of a path that fell silent.
+            with contextlib.suppress(RestartRefused):
+                await pair[who].restart()
             await until_restarted(*pair)
             await asyncio.sleep(0.1)
             for stream in streams:

@@ -30,7 +30,7 @@ LIMITS = Limits(
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_2000_connections_come_speak_and_come_back_with_nothing_lost_or_doubled() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * CLIENTS + 200

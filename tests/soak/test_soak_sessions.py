@@ -432,7 +432,7 @@ class Sessions(RuleBasedStateMachine):
 TestSessions = Sessions.TestCase
 TestSessions.settings = settings.get_profile("sessions")
 TestSessions.pytestmark = [  # type: ignore[attr-defined]
-    pytest.mark.timeout(0.4 * TestSessions.settings.max_examples),
+    pytest.mark.timeout(2.0 * TestSessions.settings.max_examples),
     # Measuring coverage would take four times as long, and shows nothing that others do not.
     pytest.mark.no_cover,
 ]
