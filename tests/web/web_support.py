@@ -65,7 +65,8 @@ class Robot:
         )
         self.told: list[dict[str, Any]] = []
         self._news: queue.Queue[dict[str, Any]] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
@@ -94,6 +95,7 @@ class Robot:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
+        self._reader.join()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
