@@ -296,7 +296,8 @@ class Channel(DatagramEnd):
     # -- DTLS ---------------------------------------------------------------------------------
 
     def _on_decrypted(self, datagrams: list[bytes]) -> None:
-        self._deliver(datagrams, sum(map(len, datagrams)))
+        alone = len(datagrams) == 1
+        self._deliver(datagrams, len(datagrams[0]) if alone else sum(map(len, datagrams)))
 
     def _encrypt(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """The sink of the outbox: all, as long as there is room below."""

@@ -145,7 +145,8 @@ class DataPath:
     @property
     def congested(self) -> bool:
         """Whether nothing can leave for now."""
-        return self._path is None or (self._socket is not None and self._socket.congested)
+        sock = self._socket
+        return sock.congested if sock is not None else self._path is None
 
     def send_many(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """Send datagrams in order. How many are dealt with: sent, or lost and counted. The rest may

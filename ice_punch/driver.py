@@ -52,6 +52,8 @@ class AgentDriver:
         """``on_event`` gets every event of the agent but data, which goes to ``on_datagrams``;
         ``on_path`` is told when there is another path for data, or another limit of it, and
         ``on_writable`` when the kernel takes datagrams again."""
+        self._loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = self._loop.time
         self.agent = agent
         self.on_datagrams = on_datagrams
         self.on_segments: SegmentsHandler | None = None
@@ -74,7 +76,6 @@ class AgentDriver:
             clock=self.now,
         )
         self._on_event = on_event
-        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._agent_due: float | None = None
@@ -84,9 +85,6 @@ class AgentDriver:
         self._told_of: Address | None = None
         self._pumping = False
         self._stopped = False
-
-    def now(self) -> float:
-        return self._loop.time()
 
     def pump(self) -> None:
         """Carry out what the agent wants: datagrams, events, the next timer."""
