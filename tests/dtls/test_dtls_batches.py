@@ -165,6 +165,41 @@ def test_nothing_is_encrypted_before_the_handshake_or_after_the_end() -> None:
         pair.client.encrypt_many([b"late"], pair.now)
 
 
+@pytest.mark.parametrize("room", [None, 600, 4096])
+def test_a_datagram_alone_is_what_it_is_in_a_batch(room: int | None) -> None:
+    pair = connected_pair()
+    into = None if room is None else bytearray(room)
+    for number in range(5):
+        data = bytes((number,)) * 500
+        record = pair.client.encrypt_one(memoryview(data), into)
+        arrived = bytes(record)
+        assert data not in arrived
+        assert header_sizes(arrived) == [(23, 524)]
+        assert pair.server.decrypt_segments(bytearray(arrived), len(arrived), len(arrived), 0) == (
+            [data]
+        )
+    assert pair.client.datagrams_to_send(pair.now) == []
+    assert pair.client.counters.application_sent == pair.server.counters.application_received == 5
+    assert pair.client.counters.datagrams_sent == pair.server.counters.datagrams_received
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"), [(b"", DatagramRefused), (b"x" * 2000, DatagramTooLarge)]
+)
+def test_a_datagram_alone_that_can_not_be_sent_is_refused(
+    bad: bytes, error: type[Exception]
+) -> None:
+    pair = connected_pair()
+    before = pair.client.counters.datagrams_sent
+    with pytest.raises(error):
+        pair.client.encrypt_one(bad)
+    assert pair.client.counters.application_sent == 0
+    assert pair.client.counters.datagrams_sent == before
+    pair.client.close(pair.now)
+    with pytest.raises(ChannelClosed, match="closed"):
+        pair.client.encrypt_one(b"late")
+
+
 # -- in ---------------------------------------------------------------------------------------
 
 
@@ -180,6 +215,21 @@ def test_a_replayed_batch_is_counted_and_not_delivered() -> None:
         assert pair.server.decrypt_many(list(pieces(run)), pair.now) == []
     assert pair.server.counters.discarded == 4 * 52
     assert pair.server.counters.application_received == 52
+
+
+def test_a_datagram_alone_that_is_replayed_cut_or_damaged_is_counted_and_not_delivered() -> None:
+    pair = connected_pair()
+    record = bytes(pair.client.encrypt_one(b"once" * 100))
+    spoiled = (record[:-1] + bytes((record[-1] ^ 1,)), record[:-1], record[:40], record[:12])
+    for data in spoiled:
+        assert pair.server.decrypt_segments(bytearray(data), len(data), len(data), pair.now) == []
+    assert lost(pair.server) == len(spoiled)
+    whole = bytearray(record)
+    assert pair.server.decrypt_segments(whole, len(whole), len(whole), pair.now) == [b"once" * 100]
+    for _ in range(3):
+        assert pair.server.decrypt_segments(whole, len(whole), len(whole), pair.now) == []
+    assert lost(pair.server) == len(spoiled) + 3
+    assert pair.server.counters.application_received == 1
 
 
 def test_a_batch_out_of_order_within_the_window_arrives_whole() -> None:

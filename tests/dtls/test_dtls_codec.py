@@ -73,7 +73,28 @@ class Greedy(PublicCodec):
         return delivered[:12], error
 
 
-@pytest.mark.parametrize("bad", [Renamed, Plaintext, Joining, Replaying, Forgetful, Greedy])
+class PlaintextAlone(PublicCodec):
+    def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer:
+        super().encrypt_one(datagram, room)
+        return b"\x17\xfe\xfd\x00\x01" + bytes(6) + len(datagram).to_bytes(2) + datagram
+
+
+class ReplayingAlone(PublicCodec):
+    last: tuple[list[bytes], SSL.Error | None] = ([], None)
+
+    def decrypt_one(self, record: bytes) -> tuple[list[bytes], SSL.Error | None]:
+        delivered = super().decrypt_one(record)
+        ReplayingAlone.last = delivered if delivered[0] else ReplayingAlone.last
+        return ReplayingAlone.last
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *(Renamed, Plaintext, Joining, Replaying, Forgetful, Greedy),
+        *(PlaintextAlone, ReplayingAlone),
+    ],
+)
 def test_a_codec_that_is_not_sound_is_found_out(bad: type[codec.Codec]) -> None:
     assert not is_sound(bad)
 
