@@ -23,19 +23,27 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from harness import HERE, at_least_one, interleaved, table, where
 
 from ice_punch import GatheringOptions
-from ice_punch.webrtc import WebRtcPeer
+from ice_punch.webrtc import WebRtcPeer, peer_connection
 
 RUNS = 3
 SECONDS = 2.0
-AIORTC, OURS = "aiortc", "ice-punch"
+AIORTC, OURS, HYBRID = "aiortc", "ice-punch", "peer_connection"
+"""The last is aiortc on our ICE."""
 PAIRS = {
     "aiortc to aiortc": (AIORTC, AIORTC),
     "ice-punch to ice-punch": (OURS, OURS),
     "ice-punch to aiortc": (OURS, AIORTC),
     "aiortc to ice-punch": (AIORTC, OURS),
 }
+ON_OUR_ICE = {
+    "peer_connection to peer_connection": (HYBRID, HYBRID),
+    "aiortc to peer_connection": (AIORTC, HYBRID),
+    "peer_connection to aiortc": (HYBRID, AIORTC),
+}
+ALL = PAIRS | ON_OUR_ICE
 BASE = "aiortc to aiortc"
 WORKLOADS = {"reliable, 16384 bytes": (True, 16384), "unordered, 1100 bytes": (False, 1100)}
+LOOPBACK = GatheringOptions(interface="lo", ipv6=False)
 HIGH = 256 * 1024
 """Bytes that wait to be sent, past which whoever sends waits."""
 
@@ -44,8 +52,8 @@ HIGH = 256 * 1024
 
 
 class AiortcParty:
-    def __init__(self) -> None:
-        self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    def __init__(self, pc: RTCPeerConnection) -> None:
+        self.pc = pc
         self.received = 0
         self.pc.on("datachannel", lambda channel: channel.on("message", self._count))
 
@@ -82,7 +90,7 @@ class AiortcParty:
 
 class OurParty:
     def __init__(self) -> None:
-        self.peer = WebRtcPeer(options=GatheringOptions(interface="lo", ipv6=False), trickle=False)
+        self.peer = WebRtcPeer(options=LOOPBACK, trickle=False)
         self.received = 0
 
     async def offer(self, reliable: bool) -> str:
@@ -114,7 +122,13 @@ class OurParty:
 
 async def party(kind: str) -> None:
     """Do what comes on standard input, one JSON object a line, and answer each."""
-    this: AiortcParty | OurParty = AiortcParty() if kind == AIORTC else OurParty()
+    this: AiortcParty | OurParty
+    if kind == OURS:
+        this = OurParty()
+    elif kind == HYBRID:
+        this = AiortcParty(peer_connection(options=LOOPBACK))
+    else:
+        this = AiortcParty(RTCPeerConnection(RTCConfiguration(iceServers=[])))
     while line := await asyncio.to_thread(sys.stdin.readline):
         command, arguments = json.loads(line)
         if command == "count":
@@ -156,7 +170,7 @@ class Process:
 
 @contextlib.contextmanager
 def processes(pair: str) -> Iterator[tuple[Process, Process]]:
-    both = Process(PAIRS[pair][0]), Process(PAIRS[pair][1])
+    both = Process(ALL[pair][0]), Process(ALL[pair][1])
     try:
         yield both
     finally:
@@ -190,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=at_least_one, default=RUNS, help="of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each run (%(default)s)")
-    parser.add_argument("--party", choices=(AIORTC, OURS), help=argparse.SUPPRESS)
+    parser.add_argument("--party", choices=(AIORTC, OURS, HYBRID), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.party:
         with mock.patch("aioice.ice.get_host_addresses", return_value=["127.0.0.1"]):
@@ -199,7 +213,7 @@ def main() -> None:
     print(where(), "\n")
     for workload in WORKLOADS:
         results = interleaved(
-            list(PAIRS), given.runs, lambda pair, w=workload: measure(pair, w, given.seconds)
+            list(ALL), given.runs, lambda pair, w=workload: measure(pair, w, given.seconds)
         )
         base = statistics.median(m.rate for m in results[BASE])
         rows = []
