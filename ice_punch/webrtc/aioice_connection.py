@@ -23,7 +23,7 @@ from ice_punch.ice import AgentConfig, Candidate, Credentials, IceState, StateCh
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
-from ice_punch.sdp import RENOMINATION, Description, make_pwd, make_ufrag, parse_candidate
+from ice_punch.sdp import RENOMINATION, Description, make_pwd, make_ufrag
 
 logger = logging.getLogger(__name__)
 
@@ -346,8 +346,3 @@ def to_aioice(candidate: Candidate) -> AioiceCandidate:
         related_port=None if related is None else related[1],
         tcptype=candidate.tcptype,
     )
-
-
-def from_aioice(candidate: AioiceCandidate) -> Candidate | None:
-    """The other way round; None for a candidate of no use. Raises InvalidDescription."""
-    return parse_candidate(f"candidate:{candidate.to_sdp()}")

@@ -48,7 +48,7 @@ def libdatachannel() -> list[str]:
         pytest.skip("node and npm are not installed (scripts/setup-system)")
     home = ROOT / ".cache" / f"node-datachannel-{NODE_DATACHANNEL}"
     if not home.exists():
-        fresh = home.with_suffix(f".{os.getpid()}")
+        fresh = home.with_name(f"{home.name}.{os.getpid()}")
         quiet = ["--no-audit", "--no-fund", "--loglevel", "error"]
         install = [npm, "install", "--prefix", str(fresh), "--no-save", "--ignore-scripts", *quiet]
         fresh.mkdir(parents=True)
