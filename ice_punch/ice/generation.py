@@ -127,6 +127,7 @@ class Generation:
         """Another generation has a selected pair: this one answers, and does nothing else."""
         self.retired_at = now
         self.checks.stop()
+        self.knocking.stop()
         self.liveness.stop()
 
     def retirement_over(self, now: float) -> bool:
@@ -134,5 +135,6 @@ class Generation:
 
     def fall_silent(self) -> None:
         self.checks.stop()
+        self.knocking.stop()
         self.liveness.stop()
         self.session.outbox.clear()

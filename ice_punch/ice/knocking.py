@@ -47,6 +47,9 @@ class Knocking:
     def has_work(self) -> bool:
         return bool(self._turns)
 
+    def stop(self) -> None:
+        self._turns.clear()
+
     def knock(self, ta: float, now: float) -> None:
         """One more check on the pair whose turn it is."""
         pair = self._turns[0]

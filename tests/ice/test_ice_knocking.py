@@ -105,3 +105,14 @@ def test_a_selected_pair_ends_the_knocking() -> None:
     assert knocks > 0
     meeting.run(2.0)
     assert meeting.a.agent.counters["checks_repeated"] == knocks
+
+
+def test_a_side_that_closes_meanwhile_forgets_what_it_knocked_on() -> None:
+    meeting = meeting_with_two_servers(SYMMETRIC, SYMMETRIC)
+    meeting.start()
+    meeting.run(0.5)
+    agent = meeting.a.agent
+    assert agent._lineage.current.knocking.has_work()
+    agent.close(meeting.internet.now)
+    assert not agent._lineage.current.knocking.has_work()
+    assert agent.get_timer() is None
