@@ -7,8 +7,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 60
-# Two files at a time: many tests wait for real networks.
-TOGETHER := -n 2 --dist loadfile
+# Two files at a time, for many tests wait for real networks; then those whose subject is time itself.
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone'
+ALONE := -m alone
 
 .PHONY: demo test coverage check matrix benchmarks soak fuzz setup clean
 
@@ -20,10 +21,12 @@ test: $(VENV)/ready
 	@scripts/setup-system test
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/pytest $(TOGETHER)
+	@$(BIN)/pytest $(ALONE)
 
 coverage: $(VENV)/ready
 	@scripts/setup-system test
-	@$(BIN)/pytest $(TOGETHER) --cov --cov-report=term:skip-covered
+	@$(BIN)/pytest $(TOGETHER) --cov --cov-report=
+	@$(BIN)/pytest $(ALONE) --cov --cov-append --cov-report=term:skip-covered
 
 check: $(VENV)/ready
 	@$(BIN)/ruff check .

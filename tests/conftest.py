@@ -16,6 +16,26 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+LONGEST = (
+    "docs/test_docs_commands.py",
+    "soak/test_soak_sessions.py",
+    "lab/test_lab_matrix.py",
+    "web/test_web_page_and_program.py",
+    "lab/test_lab_agreement.py",
+    "web/test_web_page.py",
+    "signaling/test_signaling_many.py",
+    "integration/test_kernel_nats.py",
+    "lab/test_lab_roaming.py",
+)
+"""Begun first where two files run at a time, so that no process is left alone with one of them."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("numprocesses", None):
+        turns = {name: turn for turn, name in enumerate(LONGEST)}
+        items.sort(key=lambda i: turns.get("/".join(i.path.parts[-2:]), len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def no_srv_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asks the name servers of this host for the SRV records of the names in it;

@@ -12,7 +12,7 @@ from ice_punch.lab.outcome import Outcome
 from ice_punch.lab.scenario import Event, Happening, Relays, Scenario, Verdict, peer
 from support.netns import NETNS
 
-pytestmark = NETNS
+pytestmark = [*NETNS, pytest.mark.alone]
 
 OPEN, PORT = NatKind.FULL_CONE, NatKind.PORT_RESTRICTED
 CLAIM = NatBehaviour(early_inbound=EarlyInbound.CLAIM)

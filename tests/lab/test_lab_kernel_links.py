@@ -19,7 +19,7 @@ from ice_punch.lab.links import PERFECT, AccessLink, GilbertElliott, LinkDirecti
 from ice_punch.lab.scenario import Ip, Scenario, peer
 from support.netns import NETNS, UdpProbe, udp_probes
 
-pytestmark = NETNS
+pytestmark = [*NETNS, pytest.mark.alone]
 
 ONE, TWO = "203.0.113.10", "203.0.113.11"
 IP_MTU_DISCOVER, DO = 10, 2

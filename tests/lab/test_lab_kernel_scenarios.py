@@ -43,7 +43,7 @@ from ice_punch.lab.virtual.session import run as run_virtual
 from ice_punch.recording import Recording, replay
 from support.netns import NETNS, ROOT, python
 
-pytestmark = NETNS
+pytestmark = [*NETNS, pytest.mark.alone]
 
 RTT = 0.04
 SLACK = 0.25

@@ -174,6 +174,7 @@ def test_without_nat_the_peer_is_public() -> None:
         assert b.source_of_next() == a.address
 
 
+@pytest.mark.alone
 @needs_netns
 @pytest.mark.parametrize("nat", ["port_restricted", "none"])
 def test_a_round_trip_between_the_peers_takes_the_time_asked_for(nat: str) -> None:

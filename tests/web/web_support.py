@@ -72,8 +72,9 @@ class Robot:
         for line in self.process.stdout or ():
             self._news.put(json.loads(line))
 
-    def next(self, event: str, timeout: float = 30.0) -> dict[str, Any]:
-        """The next event of that name; what came before it is kept in ``told``."""
+    def next(self, event: str | set[str], timeout: float = 30.0) -> dict[str, Any]:
+        """The next event of that name, or of these; what came before it is kept in ``told``."""
+        events = {event} if isinstance(event, str) else event
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -81,7 +82,7 @@ class Robot:
             except queue.Empty:
                 raise AssertionError(f"no {event}; it told {self.told[-8:]}") from None
             self.told.append(told)
-            if told["event"] == event:
+            if told["event"] in events:
                 return told
 
     def do(self, order: str, **fields: Any) -> None:
