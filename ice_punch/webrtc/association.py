@@ -38,6 +38,8 @@ WINDOW = 1024 * 1024
 """Bytes received and not yet read that are welcome (a_rwnd, RFC 9260 section 3.3.2)."""
 MOST_IN_PIECES = 2 * WINDOW
 """Bytes of messages of which parts are missing, past which no well-behaved peer gets."""
+MAX_PIECES = 2048
+"""DATA chunks of such messages: aiortc looks through those of a stream for what may be whole."""
 MESSAGE_COST = 64
 """Bytes that a message costs besides its own."""
 MAX_STREAMS = 1024
@@ -114,6 +116,8 @@ class Association(RTCSctpTransport):
         self._carrier = carrier
         self._above = above
         self._packet_size = packet_size
+        self._pieces = 0
+        """At least as many DATA chunks of incomplete messages as there are."""
         self._over = False
         self._busy = False
         self._reason = "the peer does not speak SCTP"
@@ -251,15 +255,38 @@ class Association(RTCSctpTransport):
                 self.counters.pushed_back += 1
                 self._sack_needed = True
                 return
-        await super()._receive_data_chunk(chunk)
-        if WINDOW - self._advertised_rwnd - self.held > MOST_IN_PIECES:
+        await self._take(chunk)
+        incomplete = WINDOW - self._advertised_rwnd - self.held
+        if incomplete > MOST_IN_PIECES or not self._keeps_few(2 * MAX_PIECES):
             self.end("the peer sent a message without an end")
+
+    async def _take(self, chunk: DataChunk) -> None:
+        """As aiortc does, which looks for whole messages after every chunk."""
+        self._sack_needed = True
+        if self._mark_received(chunk.tsn):
+            return
+        stream = self._get_inbound_stream(chunk.stream_id)
+        before = len(stream.reassembly)
+        stream.add_chunk(chunk)
+        self._advertised_rwnd -= len(chunk.user_data)
+        if chunk.flags & SCTP_DATA_LAST_FRAG or stream.reassembly[-1] is not chunk:
+            for message in stream.pop_messages():
+                self._advertised_rwnd += len(message[2])
+                await self._receive(*message)
+        self._pieces += len(stream.reassembly) - before
+        await self._reset_deferred_streams()
 
     def _has_room(self, size: int, ahead: int) -> bool:
         if ahead > MAX_AHEAD or self.held >= WINDOW:
             return False
         # What is next in turn completes messages, and makes room.
-        return ahead == 1 or self._advertised_rwnd >= size
+        return ahead == 1 or (self._advertised_rwnd >= size and self._keeps_few(MAX_PIECES))
+
+    def _keeps_few(self, most: int) -> bool:
+        """Whether fewer chunks than ``most`` wait for the rest of their messages."""
+        if self._pieces >= most:  # some may have been given up since they were counted
+            self._pieces = sum(len(s.reassembly) for s in self._inbound_streams.values())
+        return self._pieces < most
 
     def _mark_received(self, tsn: int) -> bool:
         """Whether a chunk has come before. aiortc sorts all that came out of turn, each time."""

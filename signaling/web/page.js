@@ -136,6 +136,7 @@ function enter() {
 
 function isBusy() {
   if (!channel || channel.state === "closed") return false;
+  if (channel.state === "connected") return true; // its peer has a new id once the server comes back
   const peer = room.peers.get(channel.peerId);
   return channel.state === "connecting" ? Boolean(peer) : Boolean(peer && !peer.away);
 }
@@ -181,6 +182,7 @@ function adopt(next) {
     if (next !== channel) return;
     chat.note(detail?.message ?? "You ended the connection.");
     enterStage("ended", detail);
+    if (detail?.code === "wrong-secret") room.close(); // the seat is somebody else's
   });
 }
 
@@ -260,7 +262,7 @@ $("test").addEventListener("click", async () => {
 });
 
 $("again").addEventListener("click", () => location.reload());
-$("hang-up").addEventListener("click", () => channel?.close());
+$("hang-up").addEventListener("click", () => room.close());
 
 $("copy-diagnostics").addEventListener("click", async () => {
   await look();

@@ -306,6 +306,27 @@ def test_a_link_that_is_used_up_is_said(tab: Open, browser: Open, server: str) -
     one.leave()
 
 
+def test_a_tab_with_a_wrong_secret_gives_its_seat_back(
+    tab: Open, browser: Open, server: str
+) -> None:
+    with Command("listen", "--server", server, "--json", "--timeout", "30") as listener:
+        link = str(listener.event("listening")["link"])
+        wrong = browser()
+        wrong.visit(link.partition("#")[0] + "#" + "A" * 22)
+        wrong.title("Wrong secret", timeout=10)
+        right = tab(link)
+        right.until("icePunch.stage === 'connected'", 15)
+
+
+def test_who_hangs_up_is_not_called_again(tab: Open, server: str) -> None:
+    first, second = _two(tab, server)
+    first.click("#hang-up")
+    second.until("icePunch.stage === 'ended'", 10)
+    second.click("#again")
+    second.title("Waiting for the other side", timeout=10)
+    assert first.evaluate("icePunch.stage") == "ended"
+
+
 def test_a_link_with_all_its_seats_taken_is_said(tab: Open, browser: Open, server: str) -> None:
     with Command("listen", "--server", server, "--json", "--timeout", "20") as listener:
         link = str(listener.event("listening")["link"])

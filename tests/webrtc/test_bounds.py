@@ -303,6 +303,18 @@ def test_a_message_without_an_end_ends_the_association() -> None:
     _story(story)
 
 
+@pytest.mark.parametrize("flags", [0, 2, 4, 6], ids=["ordered", "firsts", "loose", "loose firsts"])
+def test_pieces_of_a_byte_are_few(flags: int) -> None:
+    async def story(wire: Wire) -> None:
+        tsn = wire.next_tsn
+        for number in range(2 * bounds.MAX_PIECES):
+            assert not wire.ended
+            wire.forge(wire.chunk(tsn + number, b"x", flags=flags if number else flags | 2))
+        assert wire.ended == ["the peer sent a message without an end"]
+
+    _story(story)
+
+
 def test_a_message_larger_than_we_take_is_dropped_and_counted() -> None:
     async def story(wire: Wire) -> None:
         ours, theirs = await _opened(wire)
