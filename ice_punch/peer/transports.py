@@ -90,6 +90,8 @@ class TransportChoice:
             return ExtraMissing(f"a peer with data channels came, and they need {HOW_TO_INSTALL}")
         ours = " or ".join(_WORDS[name] for name in self.names)
         self.refusal = f"it takes {ours} only"
+        if self.names == (SCTP,):
+            self.refusal += f", which need {HOW_TO_INSTALL} here"
         return HandshakeFailed(f"this side takes {ours} only, and the peer has no such thing")
 
     @property

@@ -189,6 +189,8 @@ class DataChannels:
 
     def association_open(self) -> None:
         self._decided_at = self._loop.time() + DECIDES_WITHIN
+        if self._undecided:  # what came with the peer's first packet
+            self._loop.call_at(self._decided_at, self._serve_undecided)
         self._on_open()
 
     def association_closed(self, reason: str) -> None:
@@ -205,7 +207,8 @@ class DataChannels:
             self._spawn(self._serve(handler, added))
         elif channel.protocol in self._fallbacks:
             self._undecided.append(added)
-            self._loop.call_at(self._decided_at, self._serve_undecided)
+            if self.association.is_open:
+                self._loop.call_at(self._decided_at, self._serve_undecided)
         else:
             self._accepted.append(added)
             self._accepting.set()

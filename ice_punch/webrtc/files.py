@@ -28,6 +28,8 @@ PIECE = 16384
 """Bytes of a message with a part of the file."""
 PATIENCE = 60.0
 """Seconds that the other side may be silent."""
+DECISION = 300.0
+"""Seconds that a person on the other side has to say whether the file is welcome."""
 LAST_WORD = 0.1
 """Seconds."""
 MAX_AT_ONCE = 4
@@ -110,7 +112,7 @@ class _Sending:
     async def run(self, name: str) -> str:
         with contextlib.suppress(ChannelClosed):  # the answer to that says why
             await self._data.send(json.dumps({"name": name, "size": self._size}))
-        await _answer(self._data)
+        await _answer(self._data, patience=DECISION)
         answering = asyncio.ensure_future(_answer(self._data, patience=None))
         sending = asyncio.ensure_future(self._send())
         try:
@@ -170,7 +172,7 @@ async def _answer(data: DataChannel, *, patience: float | None = PATIENCE) -> di
         async with asyncio.timeout(patience):
             told = _parse(await data.recv())
     except TimeoutError:
-        raise TransferFailed(f"the peer did not answer for {PATIENCE:g} s") from None
+        raise TransferFailed(f"the peer did not answer for {patience:g} s") from None
     if told.get("ok") is not True:
         raise TransferFailed(f"the peer refused the file: {_shown(told.get('error'))}")
     return told

@@ -13,9 +13,10 @@ export class IcePunchError extends Error {
   }
 }
 
-/** Text of a remote side, made fit to be shown: one line, no control characters, bounded. */
+/** Text of a remote side, made fit to be shown: one line, no control characters, no other direction
+ * of writing than its letters have, bounded. Joiners stay: emoji and Persian need them. */
 export function shown(text, length = 200) {
   return String(text ?? "")
     .slice(0, length)
-    .replace(/[\p{C}\u2028\u2029]/gu, "?");
+    .replace(/[\p{Cc}\p{Cs}\p{Co}\p{Cn}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu, "?");
 }

@@ -74,6 +74,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
         assert f"{number:,}".replace(",", " ") in bounds
     assert f"{files.PIECE:,}".replace(",", " ") in PAGE
     assert f"silent for {files.PATIENCE:g} s" in " ".join(PAGE.split())
+    assert f"{files.DECISION:g} s to say" in PAGE
     assert files.PROTOCOL in PAGE
     assert echo.PROTOCOL in PAGE
     assert channel.DATAGRAMS == ("datagrams", 0)
