@@ -3,6 +3,8 @@ signaling."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ice_punch.ice.events import IceState, RestartAdvised
 from ice_punch.ice.paths import standbys
 from ice_punch.ice.session import Session
@@ -76,7 +78,7 @@ class Advice:
             return "a relay took over from a direct path", SETTLE_WITHIN
         return "", 0.0
 
-    def spoiled(self, session: Session, now: float, *, hopeless: bool) -> None:
+    def spoiled(self, session: Session, now: float, *, hopeless: Callable[[], bool]) -> None:
         """Whether a router of the peer's took an early check of ours for its own: an ICMP error
         came from where the peer's reflexive address is, and no check has got through. The router
         moves the peer's port for as long as we use ours (Linux: masquerade, and an open input).
@@ -86,7 +88,7 @@ class Advice:
             self._fresh_due = None
             return
         direct = any(pair.valid and not pair.relayed for pair in session.check_list)
-        over = hopeless or self._fresh_starts >= FRESH_STARTS
+        over = self._fresh_starts >= FRESH_STARTS or hopeless()
         if direct or over or began is None:
             self._fresh_due = None
         elif self._fresh_due is None:

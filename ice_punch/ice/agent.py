@@ -497,13 +497,14 @@ class Agent:
             generation.follow_pairs(now)
         self._advise(now)
 
+    def _mapping_varies(self) -> bool:
+        """Whether a NAT on either side maps by destination."""
+        return self._queries.mapping_varies() or self._session.remote.mapping_varies()
+
     def _advise(self, now: float) -> None:
         lineage, advice = self._lineage, self._advice
         advice.follow(lineage.carrier, now)
-        hopeless = bool(self._session.refused) and (
-            self._queries.mapping_varies() or self._session.remote.mapping_varies()
-        )
-        advice.spoiled(self._session, now, hopeless=hopeless)
+        advice.spoiled(self._session, now, hopeless=self._mapping_varies)
         given = advice.take(now, lineage.restart_blocked_until)
         if given is not None:
             self._events.append(given)

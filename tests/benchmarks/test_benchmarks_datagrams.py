@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -46,18 +45,6 @@ def some_results() -> datagrams.Results:
         (w.kind, stack): 832 for w, found in results.throughput.items() for stack in found
     }
     return results
-
-
-@pytest.mark.parametrize("name", ["datagrams", "idle_channels", "flame_graph"])
-def test_a_script_says_what_it_measures(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    script = importlib.import_module(name)
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
-    with pytest.raises(SystemExit):
-        script.main()
-    assert " ".join((script.__doc__ or "").split()) in " ".join(capsys.readouterr().out.split())
-    assert f"`{name}.py`" in (BENCHMARKS / "README.md").read_text()
 
 
 def test_a_report_has_rates_beside_cpu_time_and_holds_them_against_the_targets() -> None:

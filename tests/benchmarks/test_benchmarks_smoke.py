@@ -31,10 +31,11 @@ import session  # noqa: E402
 import stun_codec  # noqa: E402
 
 SCRIPTS = ("behaviour", "connect_time", "gathering", "nat_matrix", "relay_choice", "stun_codec")
+DATAGRAM_SCRIPTS = ("datagrams", "idle_channels", "flame_graph")
 PAGE = ROOT / "docs" / "why-not-aioice.md"
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, *DATAGRAM_SCRIPTS])
 def test_a_script_says_what_it_measures(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,7 +44,7 @@ def test_a_script_says_what_it_measures(
     with pytest.raises(SystemExit):
         script.main()
     assert " ".join((script.__doc__ or "").split()) in " ".join(capsys.readouterr().out.split())
-    assert f"{name}.py" in (BENCHMARKS / "README.md").read_text()
+    assert f"`{name}.py`" in (BENCHMARKS / "README.md").read_text()
 
 
 def test_where_namespaces_can_not_be_made_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from ice_punch import IceConnection
 from ice_punch.ice.candidate import Candidate, CandidateType
 from ice_punch.lab.kernel import KernelInternet
 from ice_punch.sdp import Description
+from ice_punch.webrtc.aioice_connection import to_aioice
 from support.coturn import Coturn
 from support.introduction import Mailbox, Party, introduce
 from support.netns import NETNS
@@ -65,7 +66,7 @@ def theirs(*, controlling: bool) -> Party:
         remote = Description.parse(await mailbox.recv())
         connection.remote_username, connection.remote_password = remote.ufrag, remote.pwd
         for candidate in remote.candidates:
-            await connection.add_remote_candidate(_their_form(candidate))
+            await connection.add_remote_candidate(to_aioice(candidate))
         await connection.add_remote_candidate(None)
         await connection.connect()
         got = []
@@ -93,21 +94,6 @@ def _our_form(candidate: aioice.Candidate) -> Candidate:
         port=candidate.port,
         type=CandidateType(candidate.type),
         related_address=related,
-    )
-
-
-def _their_form(candidate: Candidate) -> aioice.Candidate:
-    related = candidate.related_address
-    return aioice.Candidate(
-        foundation=candidate.foundation,
-        component=candidate.component,
-        transport=candidate.transport,
-        priority=candidate.priority,
-        host=candidate.host,
-        port=candidate.port,
-        type=candidate.type.value,
-        related_address=related[0] if related else None,
-        related_port=related[1] if related else None,
     )
 
 
