@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from ice_punch.datagram import Address, Transmit
 from ice_punch.stun.attributes import (
@@ -16,8 +16,9 @@ from ice_punch.stun.attributes import (
     SOFTWARE,
     UNKNOWN_ATTRIBUTES,
     XOR_MAPPED_ADDRESS,
+    AttributeType,
 )
-from ice_punch.stun.codecs import ErrorCode, StunParseError
+from ice_punch.stun.codecs import MAGIC_COOKIE, ErrorCode, StunParseError
 from ice_punch.stun.counters import ServerCounters
 from ice_punch.stun.message import (
     HEADER_SIZE,
@@ -35,6 +36,13 @@ UNKNOWN_ATTRIBUTE: Final = ErrorCode(420, "Unknown Attribute")
 
 _IPV4_MAPPED: Final = "::ffff:"
 _MAX_QUEUE: Final = 1024
+_COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
+_UNKNOWN_TO_RFC_3489: Final[tuple[AttributeType[Any], ...]] = (
+    CHANGE_REQUEST,
+    RESPONSE_PORT,
+    PADDING,
+)
+"""With its clients: RFC 5389 section 12.2 has the first be unknown, the others came later."""
 
 
 class BindingServer:
@@ -103,10 +111,16 @@ class BindingServer:
         if isinstance(request, str):
             counters.dropped[request] += 1
             return
-        response, origin, destination = self._respond(request, source, local)
+        cookie = data[4:8]
+        if cookie == _COOKIE:
+            response, origin, destination = self._respond(request, source, local)
+        else:
+            response, origin, destination = self._respond_to_classic(request, source), local, source
         if self._software is not None:
             response.add(SOFTWARE, self._software)
         encoded = response.to_bytes(fingerprint=request.has_fingerprint)
+        if cookie != _COOKIE:
+            encoded = encoded[:4] + cookie + encoded[8:]
         self._outgoing.append(Transmit(encoded, origin, destination))
         counters.answered += 1
 
@@ -117,7 +131,9 @@ class BindingServer:
     def _accept(self, data: bytes, source: Address) -> Message | str:
         """The request, or why the datagram is dropped: RFC 8489 section 6.3."""
         if not looks_like_stun(data):
-            return "no-cookie" if _looks_like_classic_stun(data) else "not-stun"
+            if not _is_classic_request(data):
+                return "no-cookie" if _looks_like_classic_stun(data) else "not-stun"
+            data = data[:4] + _COOKIE + data[8:]
         try:
             message = parse_message(data)
         except StunParseError:
@@ -174,6 +190,18 @@ class BindingServer:
             response.add(PADDING, bytes(-(-min(len(padding), self._mtu) // 4) * 4))
         return response, origin, destination
 
+    def _respond_to_classic(self, request: Message, source: Address) -> Message:
+        """To a client of RFC 3489, which knows no XOR-MAPPED-ADDRESS: RFC 5389 section 12.2."""
+        new = tuple(a.type for a in _UNKNOWN_TO_RFC_3489 if request.get(a) is not None)
+        unknown = (*request.unknown_required, *new)
+        if unknown:
+            response = self._error(request, UNKNOWN_ATTRIBUTE)
+            response.add(UNKNOWN_ATTRIBUTES, unknown)
+            return response
+        response = response_to(request, MessageClass.SUCCESS)
+        response.add(MAPPED_ADDRESS, _mapped(source))
+        return response
+
     def _error(self, request: Message, error: ErrorCode) -> Message:
         self.counters.errors[error.code] += 1
         response = response_to(request, MessageClass.ERROR)
@@ -190,9 +218,15 @@ def _mapped(source: Address) -> Address:
 
 
 def _looks_like_classic_stun(data: bytes) -> bool:
-    """A header of RFC 3489, which had no magic cookie and is not served."""
+    """A header of RFC 3489, which had no magic cookie."""
     return (
         len(data) >= HEADER_SIZE
         and data[0] < 0x40
         and int.from_bytes(data[2:4], "big") == len(data) - HEADER_SIZE
     )
+
+
+def _is_classic_request(data: bytes) -> bool:
+    """A Binding request of RFC 3489, whose clients are to be served (RFC 8489 section 12): libnice
+    asks for its reflexive addresses by them."""
+    return data[:2] == b"\0\1" and _looks_like_classic_stun(data)

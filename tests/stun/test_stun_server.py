@@ -164,8 +164,11 @@ def test_rfc8489_9_1_unknown_attributes_after_integrity_are_no_420() -> None:
         ("not-stun", b"\x80" + raw(REQUEST)[1:]),
         ("not-stun", raw(REQUEST)[:19]),
         ("not-stun", raw(REQUEST) + b"\0"),
-        ("no-cookie", raw(REQUEST)[:4] + bytes(16)),
-        ("no-cookie", b"\0\1\0\x08" + bytes(16) + CHANGE_BOTH),
+        ("no-cookie", raw(INDICATION)[:4] + bytes(16)),
+        ("no-cookie", raw(SUCCESS)[:4] + bytes(16)),
+        ("no-cookie", raw(0x0003)[:4] + bytes(16)),
+        ("not-stun", raw(REQUEST)[:4] + bytes(18)),
+        ("malformed", b"\0\1\0\4" + bytes(16) + b"\x80\x22\0\x08"),
         ("malformed", raw(REQUEST, attribute(0x0024, b"\1\2"))),
         ("malformed", raw(REQUEST, b"\x80\x22\0\x08abcd")),
         ("malformed", with_fingerprint(raw(REQUEST))[:-1] + b"\xff"),
@@ -182,11 +185,44 @@ def test_rfc8489_9_1_unknown_attributes_after_integrity_are_no_420() -> None:
 def test_rfc8489_6_3_3_what_is_no_binding_request_is_dropped_and_counted(
     reason: str, data: bytes
 ) -> None:
-    """RFC 8489 sections 6.3, 6.3.2 and 12: no answer, RFC 3489 clients included."""
+    """RFC 8489 sections 6.3, 6.3.2 and 12: no answer."""
     server = BindingServer(D, C)
     assert ask(server, data) is None
     assert server.counters.dropped == {reason: 1}
     assert (server.counters.received, server.counters.answered) == (1, 0)
+
+
+@pytest.mark.parametrize("source", [CLIENT, ("2001:db8::9", 1)])
+@pytest.mark.parametrize("server", [BindingServer(D, C), BindingServer(software=None)])
+def test_rfc8489_12_6_a_client_of_rfc_3489_is_told_its_address(
+    server: BindingServer, source: Address
+) -> None:
+    """As RFC 5389 section 12.2 has it; libnice is such a client."""
+    id_ = bytes(range(16))
+    server.receive_datagram(raw(REQUEST)[:4] + id_, source, D, 0.0)
+    [transmit] = server.datagrams_to_send(0.0)
+    assert (transmit.local, transmit.destination) == (D, source)
+    assert transmit.data[:2] == raw(SUCCESS)[:2]
+    assert transmit.data[4:20] == id_
+    response = parse_message(
+        raw(SUCCESS)[:2] + transmit.data[2:4] + raw(SUCCESS)[4:8] + transmit.data[8:]
+    )
+    assert response.get(MAPPED_ADDRESS) == source
+    assert response.get(XOR_MAPPED_ADDRESS) is response.get(OTHER_ADDRESS) is None
+    assert not response.has_fingerprint
+
+
+@pytest.mark.parametrize(
+    "what", [CHANGE_BOTH, RESPONSE_PORT_9, attribute(0x0002, b"\0\1\x10\0\xc0\0\2\1")]
+)
+def test_rfc8489_12_6_a_client_of_rfc_3489_can_send_nothing_elsewhere(what: bytes) -> None:
+    server = BindingServer(D, C)
+    request = raw(REQUEST, what)
+    server.receive_datagram(request[:4] + bytes(16) + request[20:], CLIENT, D, 0.0)
+    [transmit] = server.datagrams_to_send(0.0)
+    assert (transmit.local, transmit.destination) == (D, CLIENT)
+    assert transmit.data[:2] == raw(ERROR)[:2]
+    assert server.counters.errors == {420: 1}
 
 
 def test_a_source_that_can_not_be_answered_is_dropped() -> None:
