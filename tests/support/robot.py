@@ -1,4 +1,4 @@
-"""A program at the other end of a tab: ``web_robot.py listen|connect URL DIRECTORY CAFILE``.
+"""A program at the other end of a tab: ``robot.py listen|connect URL DIRECTORY CAFILE``.
 
 It does what it is told on standard input, one JSON object a line, and tells what happens on
 standard output, likewise.
