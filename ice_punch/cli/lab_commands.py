@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ice_punch.cli import let_interrupts_raise
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.lab.behaviour import NINE, NatBehaviour
 from ice_punch.lab.catalogue import SCENARIOS, find
@@ -84,6 +85,7 @@ def run_lab_matrix(arguments: MatrixArguments, *, as_json: bool) -> int:
     if arguments.backend == "netns":
         _check_kernel(options)
         run = run_kernel_matrix
+    let_interrupts_raise()
     with _progress() as progress:
         done = run(options, progress)
     if as_json:
@@ -173,6 +175,7 @@ def _run_kernel(scenario: Scenario, seed: int) -> tuple[Outcome, list[Timeline]]
     from ice_punch.lab.replayed import timeline_of
     from ice_punch.recording import Recording, replay
 
+    let_interrupts_raise()
     with tempfile.TemporaryDirectory(prefix="ice-punch-lab-") as directory:
         outcome = run(scenario, seed, record=Path(directory))
         stories = []

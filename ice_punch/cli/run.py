@@ -10,6 +10,8 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ice_punch.cli import let_interrupts_raise
+
 
 class Interrupted(Exception):
     """A signal ended the work."""
@@ -29,6 +31,7 @@ def run(
     """
     # Standard error has its own lines; what libraries log is for those who ask for it.
     logging.getLogger().addHandler(logging.NullHandler())
+    let_interrupts_raise()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(_until_signal(work))
 

@@ -196,6 +196,8 @@ class _Clock:
         self._progress = progress
         self._done = 0
         self._began = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        """Sessions of the first result, and when it came: before it, processes were started."""
 
     def tick(self, sessions: int) -> None:
         """So many more sessions are done. Raises :class:`MatrixTooLarge`."""
@@ -205,8 +207,14 @@ class _Clock:
         elapsed = time.monotonic() - self._began
         if self._limit is None or self._done == self._total:
             return
+        if self._first is None:
+            self._first = (self._done, elapsed)
+        before, started = self._first
         projected = elapsed * self._total / self._done
-        known = elapsed >= CALIBRATION
+        if self._done > before:
+            each = (elapsed - started) / (self._done - before)
+            projected = elapsed + each * (self._total - self._done)
+        known = elapsed - started >= CALIBRATION
         if elapsed > self._limit or (known and projected > self._limit):
             raise MatrixTooLarge(
                 f"{self._total} sessions would take about {projected:.0f} s, more than the "

@@ -11,6 +11,7 @@ import itertools
 import nat_oracle
 import pytest
 
+from ice_punch.lab import matrix_run
 from ice_punch.lab.behaviour import NINE, Mapping, NatBehaviour
 from ice_punch.lab.drawing import matrix_markdown
 from ice_punch.lab.expectation import budget, expected
@@ -172,6 +173,19 @@ def test_the_same_options_give_the_same_matrix_however_many_processes_work() -> 
 def test_a_matrix_that_would_take_too_long_ends_at_once_and_says_so() -> None:
     with pytest.raises(MatrixTooLarge, match=r"^810000 sessions would take about \d+ s, more than"):
         run_matrix(MatrixOptions(seeds=10000, time_limit=1.0))
+
+
+def test_the_start_of_the_processes_is_not_taken_for_the_pace_of_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = iter((0.0, 3.0, 3.1, 4.1, 44.1))
+    monkeypatch.setattr(matrix_run.time, "monotonic", lambda: next(times))
+    clock = matrix_run._Clock(MatrixOptions(seeds=1000, time_limit=3600.0), None)
+    clock.tick(5)  # after 3 s: at that pace all would take 48600 s
+    clock.tick(5)
+    clock.tick(50)
+    with pytest.raises(MatrixTooLarge, match=r"^81000 sessions would take about 35044 s, more"):
+        clock.tick(40)
 
 
 def direct_cells(matrix: Matrix) -> list[Cell]:

@@ -34,6 +34,10 @@ LOOPBACK = "--allow-loopback-in-peer-connection"
 """With the microphone permitted, Chromium then gathers 127.0.0.1: tabs on one machine."""
 
 
+class Navigated(AssertionError):
+    """The page went elsewhere, or was loaded again, while it was asked."""
+
+
 class Tab(ABC):
     """A page that is open. ``complaints`` are of its console and of its scripts."""
 
@@ -44,7 +48,9 @@ class Tab(ABC):
 
     @abstractmethod
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression; of a promise, what it resolves to."""
+        """The value of a JavaScript expression; of a promise, what it resolves to.
+
+        Raises Navigated."""
 
     @abstractmethod
     def choose(self, selector: str, files: Sequence[Path]) -> None:
@@ -78,11 +84,17 @@ class Tab(ABC):
     def until(self, condition: str, timeout: float = 30.0) -> None:
         """Wait for an expression to be true; fail with what the page shows."""
         deadline = time.monotonic() + timeout
-        while not self.evaluate(f"Boolean({condition})"):
+        while not self._holds(condition):
             if time.monotonic() > deadline:
                 shown = self.text("body")
                 raise AssertionError(f"never: {condition}\n{shown}\n{self.complaints}")
             time.sleep(0.05)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.evaluate(f"Boolean({condition})"))
+        except Navigated:
+            return False
 
     def title(self, *titles: str, timeout: float = 30.0) -> str:
         """Wait until the page's state is one of ``titles``; the state with its detail."""
@@ -111,7 +123,14 @@ class ChromiumTab(Tab):
         self.page.goto(url)
 
     def evaluate(self, expression: str) -> Any:
-        return self.page.evaluate(expression)
+        from playwright.sync_api import Error
+
+        try:
+            return self.page.evaluate(expression)
+        except Error as error:
+            if "Execution context was destroyed" in error.message:
+                raise Navigated(error.message) from None
+            raise
 
     def choose(self, selector: str, files: Sequence[Path]) -> None:
         self.page.set_input_files(selector, [str(file) for file in files])
