@@ -6,7 +6,10 @@ read, and every call looks for errors and raises an exception where there is not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import repeat
+from struct import Struct
 from typing import Any
 
 from OpenSSL import SSL
@@ -31,9 +34,27 @@ _binding: Any = getattr(_util, "lib", None)
 _ffi: Any = getattr(_util, "ffi", None)
 _make: Any = None if _ffi is None else _ffi.new_allocator(should_clear_after_alloc=False)
 
+SLOT = 1536
+"""Bytes between where one datagram is decrypted to and the next: what an Ethernet frame has."""
+SLOTS = 64
+"""Datagrams that are decrypted before they are copied out: what a packet of the kernel's holds."""
+
 # Where plaintext lies between OpenSSL and its copy. Two event loops may be in here at a time, as
 # every call gives up the GIL: whoever comes takes one, or makes one, and puts it back.
 _scratch: list[Any] = []
+_trays: list[tuple[list[Any], Any]] = []
+
+
+def _make_tray() -> tuple[list[Any], Any]:
+    """Where each of `SLOTS` datagrams begins, and all of them as a buffer."""
+    memory = _make("char[]", SLOT * SLOTS)
+    return [memory + SLOT * n for n in range(SLOTS)], _ffi.buffer(memory)
+
+
+@lru_cache(maxsize=256)
+def _cutter(size: int, count: int) -> Struct:
+    """Copies datagrams of ``size`` bytes out of a tray, in one call."""
+    return Struct(f"{size}s{SLOT - size}x" * (count - 1) + f"{size}s")
 
 
 def set_groups(context: SSL.Context, groups: bytes) -> None:
@@ -113,6 +134,25 @@ class BindingsCodec:
             size += max(read(written, output + size, room - size), 0)
         return memoryview(_ffi.buffer(output, size))
 
+    def encrypt_alike(
+        self, datagrams: Sequence[bytes], each: int, room: int, into: bytearray | None = None
+    ) -> memoryview:
+        """`encrypt` for datagrams of ``each`` bytes, which are bytes objects: the loop is C's."""
+        write, ssl, left = _binding.SSL_write, self._ssl, iter(datagrams)
+        read, written = _binding.BIO_read, self._from_ssl
+        if into is None or len(into) < room:
+            into = bytearray(room)
+        output = _ffi.from_buffer(into)
+        size, count = 0, len(datagrams)
+        step = max(FEED * count // room, 1)
+        for start in range(0, count, step):
+            part = min(step, count - start)
+            # Counted before what is left, so that none is taken from that in vain.
+            if sum(map(write, repeat(ssl, part), left, repeat(each))) != each * part:
+                self._connection._raise_ssl_error(ssl, -1)
+            size += max(read(written, output + size, room - size), 0)
+        return memoryview(into)[:size]
+
     def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer:
         """`encrypt` for one datagram."""
         ssl = self._ssl
@@ -169,6 +209,60 @@ class BindingsCodec:
         finally:
             _scratch.append(plaintext)
 
+    def decrypt_alike(
+        self, records: Buffer, each: int, count: int, content: int
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        """`decrypt` for ``count`` records of ``each`` bytes, back to back. ``content`` is what each
+        has in it, in bytes, if it has no padding; others are taken too, and take more time."""
+        if not 0 < content < each <= SLOT:
+            return self.decrypt(records, meals(each * count, each))
+        delivered: list[bytes] = []
+        try:
+            tray = _trays.pop()
+        except IndexError:
+            tray = _make_tray()
+        try:
+            _binding.ERR_clear_error()
+            for start in range(0, count, SLOTS):
+                part = min(SLOTS, count - start)
+                error = self._fill(tray, records, start * each, each, part, content, delivered)
+                if error is not None:
+                    return delivered, error
+            return delivered, None
+        finally:
+            _trays.append(tray)
+
+    def _fill(
+        self,
+        tray: tuple[list[Any], Any],
+        records: Buffer,
+        start: int,
+        each: int,
+        count: int,
+        content: int,
+        delivered: list[bytes],
+    ) -> SSL.Error | None:
+        """Decrypt no more records than a tray holds, from ``start`` on, and copy them out."""
+        read, ssl, slots = _binding.SSL_read, self._ssl, iter(tray[0])
+        write, into, source = _binding.BIO_write, self._into_ssl, _ffi.from_buffer(records)
+        lengths: list[int] = []
+        step, end = FEED // each * each, start + count * each
+        error = None
+        for at in range(start, end, step):
+            size = min(step, end - at)
+            write(into, source + at, size)
+            lengths += map(read, repeat(ssl, size // each), slots, repeat(SLOT))
+            # OpenSSL tells of its last call only.
+            if lengths[-1] <= 0 and (error := self._error_of(lengths[-1])) is not None:
+                break
+        # None can have more than that, so all have as much.
+        if sum(lengths) == content * count:
+            delivered += _cutter(content, count).unpack_from(tray[1])
+        else:
+            got = zip(tray[0], lengths, strict=False)
+            delivered += [_ffi.unpack(slot, length) for slot, length in got if length > 0]
+        return error
+
     def _error_of(self, result: int) -> SSL.Error | None:
         if _binding.SSL_get_error(self._ssl, result) == _binding.SSL_ERROR_WANT_READ:
             return None
@@ -177,3 +271,11 @@ class BindingsCodec:
         except SSL.Error as error:
             return error
         return None
+
+
+def meals(end: int, size: int) -> Iterator[Meal]:
+    """Parts of datagrams of ``size`` bytes back to back, each as much as OpenSSL takes at once."""
+    step = max(FEED // size, 1) * size
+    for start in range(0, end, step):
+        stop = min(start + step, end)
+        yield start, stop, (stop - start) // size

@@ -10,7 +10,7 @@ from OpenSSL import SSL
 
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import openssl
-from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT, BindingsCodec, Meal
+from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT, BindingsCodec, Meal, meals
 from ice_punch.dtls.certificate import Certificate
 from ice_punch.dtls.records import split_records
 
@@ -24,12 +24,20 @@ class Codec(Protocol):
         self, datagrams: Sequence[Buffer], room: int, into: bytearray | None = None
     ) -> memoryview: ...
 
+    def encrypt_alike(
+        self, datagrams: Sequence[bytes], each: int, room: int, into: bytearray | None = None
+    ) -> memoryview: ...
+
     def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer: ...
 
     def decrypt_one(self, record: bytes) -> tuple[list[bytes], SSL.Error | None]: ...
 
     def decrypt(
         self, records: Buffer, meals: Iterable[Meal]
+    ) -> tuple[list[bytes], SSL.Error | None]: ...
+
+    def decrypt_alike(
+        self, records: Buffer, each: int, count: int, content: int
     ) -> tuple[list[bytes], SSL.Error | None]: ...
 
 
@@ -47,6 +55,11 @@ class PublicCodec:
         for datagram in datagrams:
             self._connection.send(datagram)
         return memoryview(self._connection.bio_read(room))
+
+    def encrypt_alike(
+        self, datagrams: Sequence[bytes], each: int, room: int, into: bytearray | None = None
+    ) -> memoryview:
+        return self.encrypt(datagrams, room, into)
 
     def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer:
         self._connection.send(datagram)
@@ -69,6 +82,11 @@ class PublicCodec:
             except SSL.Error as error:
                 return delivered, error
         return delivered, None
+
+    def decrypt_alike(
+        self, records: Buffer, each: int, count: int, content: int
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        return self.decrypt(records, meals(each * count, each))
 
 
 def is_sound(candidate: type[Codec]) -> bool:
@@ -96,9 +114,32 @@ def is_sound(candidate: type[Codec]) -> bool:
         # As much at once as it will ever be
         many = [bytes((n,)) * (FEED // 13 - 60) for n in range(13)]
         records = sender.encrypt(many, FEED)
-        return receiver.decrypt(records, [(0, len(records), 13)]) == (many, None)
+        if receiver.decrypt(records, [(0, len(records), 13)]) != (many, None):
+            return False
+        return _is_sound_alike(sender, receiver)
     except (AttributeError, TypeError, ValueError, LookupError, SSL.Error):
         return False
+
+
+def _is_sound_alike(sender: Codec, receiver: Codec) -> bool:
+    """The same for datagrams of one size, with one that is damaged and one that came before."""
+    alike = [bytes((n,)) * 300 for n in range(70)]
+    for room in (None, bytearray(30000)):
+        records = bytes(sender.encrypt_alike(alike, 300, 28000, room))
+        found = split_records(records)[0]
+        if len(found) != len(alike) or alike[1] in records:
+            return False
+        size = len(found[0])
+        if receiver.decrypt_alike(records[:size], size, 1, 300) != (alike[:1], None):
+            return False
+        damaged = found[40][:-1] + bytes((found[40][-1] ^ 1,))
+        arrived = b"".join((*found[:40], damaged, *found[41:]))
+        expected = alike[1:40] + alike[41:]
+        if receiver.decrypt_alike(arrived, size, len(alike), 300) != (expected, None):
+            return False
+        if receiver.decrypt_alike(records, size, len(alike), 300) != (alike[40:41], None):
+            return False
+    return True
 
 
 def _association() -> tuple[SSL.Connection, SSL.Connection]:

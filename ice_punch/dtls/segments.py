@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ice_punch.datagram import Buffer
-from ice_punch.dtls.bindings import FEED, GREATEST_RECORD, Meal
+from ice_punch.dtls.bindings import GREATEST_RECORD
 from ice_punch.dtls.records import APPLICATION_DATA, HEADER_SIZE
 
 _DATA_1_2 = bytes((APPLICATION_DATA,)) + b"\xfe\xfd"
@@ -90,11 +90,3 @@ class RecordShape:
             if buffer[at:end:size].count(first[at]) != count:
                 return False
         return True
-
-
-def meals(end: int, size: int) -> Iterator[Meal]:
-    """Parts of datagrams of ``size`` bytes back to back, each as much as OpenSSL takes at once."""
-    step = max(FEED // size, 1) * size
-    for start in range(0, end, step):
-        stop = min(start + step, end)
-        yield start, stop, (stop - start) // size

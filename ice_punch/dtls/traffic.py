@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from OpenSSL import SSL
 
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import codec, openssl, records
-from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT, Meal
+from ice_punch.dtls.bindings import FEED, GREATEST_CONTENT
 from ice_punch.dtls.events import DtlsCounters
-from ice_punch.dtls.segments import RecordShape, Segments, cut, meals
+from ice_punch.dtls.segments import RecordShape, Segments, cut
 from ice_punch.errors import DatagramRefused, DatagramTooLarge
 
 # Room for a record that OpenSSL adds of its own
@@ -74,25 +75,40 @@ class Traffic:
         Raises `DatagramTooLarge`, `DatagramRefused` for an empty one, and SSL.Error; of the first
         two before anything is encrypted.
         """
-        if len(datagrams) == 1:
+        count = len(datagrams)
+        if count == 1:
             record = self.encrypt_one(datagrams[0], into)
             return [Segments(memoryview(record), len(record))]
-        if memoryview in map(type, datagrams):
+        types = set(map(type, datagrams))
+        if memoryview in types:
             datagrams = [memoryview(datagram).cast("B") for datagram in datagrams]
-        sizes = list(map(len, datagrams))
-        if max(sizes) > self.max_datagram_size:
-            raise DatagramTooLarge(max(sizes), self.max_datagram_size)
-        if not all(sizes):
+        lengths = set(map(len, datagrams))
+        if max(lengths) > self.max_datagram_size:
+            raise DatagramTooLarge(max(lengths), self.max_datagram_size)
+        if 0 in lengths:
             raise DatagramRefused("DTLS does not carry empty datagrams")
+        if len(lengths) == 1 and types == {bytes}:
+            return self.encrypt_alike(cast(Sequence[bytes], datagrams), lengths.pop(), into)
+        sizes = list(map(len, datagrams))
         added = records.HEADER_SIZE + self.expansion
-        total = sum(sizes) + added * len(sizes)
+        total = sum(sizes) + added * count
         buffer = self._codec.encrypt(datagrams, total + _SPARE, into)
-        if len(buffer) != total:
-            # DTLS 1.3 may add a record of its own.
-            sizes = [len(record) for record in records.split_records(buffer.tobytes())[0]]
-            added = 0
-        self._counters.application_sent += len(datagrams)
-        return cut(buffer, sizes, added)
+        self._counters.application_sent += count
+        return cut(buffer, sizes, added) if len(buffer) == total else cut_by_header(buffer)
+
+    def encrypt_alike(
+        self, datagrams: Sequence[bytes], size: int, into: bytearray | None
+    ) -> list[Segments]:
+        """`encrypt` for bytes objects of ``size`` bytes each, more than none."""
+        if size > self.max_datagram_size:
+            raise DatagramTooLarge(size, self.max_datagram_size)
+        count, added = len(datagrams), records.HEADER_SIZE + self.expansion
+        total = count * (size + added)
+        buffer = self._codec.encrypt_alike(datagrams, size, total + _SPARE, into)
+        self._counters.application_sent += count
+        if len(buffer) == total:
+            return [Segments(buffer, size + added)]
+        return cut_by_header(buffer)
 
     def encrypt_one(self, datagram: Buffer, into: bytearray | None) -> Buffer:
         """`encrypt` for one datagram."""
@@ -134,8 +150,7 @@ class Traffic:
         if len(datagrams) > 1 and all(len(datagram) == size for datagram in datagrams):
             joined = b"".join(datagrams)
             if self._shape.fit(joined, len(joined), size):
-                count = len(datagrams)
-                return self._decrypt(joined, count, meals(len(joined), size), now)
+                return self._decrypt_alike(joined, len(datagrams), size, now)
         return self._decrypt_each(datagrams, now)
 
     def decrypt_segments(self, buffer: Buffer, end: int, size: int, now: float) -> list[bytes]:
@@ -151,7 +166,7 @@ class Traffic:
         whole = end - end % size
         if not (whole and self._shape.fit(buffer, whole, size)):
             return self._decrypt_each(cut_apart(buffer, end, size), now)
-        received = self._decrypt(buffer, whole // size, meals(whole, size), now)
+        received = self._decrypt_alike(buffer, whole // size, size, now)
         if whole < end:
             received += self._decrypt_each((bytes(buffer[whole:end]),), now)
         return received
@@ -164,8 +179,10 @@ class Traffic:
         def eat() -> None:
             if meal:
                 joined = b"".join(meal)
-                whole = [(0, len(joined), len(meal))]
-                received.extend(self._decrypt(joined, len(meal), whole, now))
+                count = len(meal)
+                if not self._late(count):
+                    found = self._codec.decrypt(joined, ((0, len(joined), count),))
+                    received.extend(self._tell(count, *found, now))
                 meal.clear()
 
         for datagram in datagrams:
@@ -182,21 +199,35 @@ class Traffic:
         eat()
         return received
 
-    def _decrypt(
-        self, buffer: Buffer, count: int, meals: Iterable[Meal], now: float
-    ) -> list[bytes]:
-        """What ``count`` records bring, in as many meals as OpenSSL takes them in."""
+    def _decrypt_alike(self, buffer: Buffer, count: int, size: int, now: float) -> list[bytes]:
+        """What ``count`` records of ``size`` bytes bring, which begin a buffer."""
+        if self._late(count):
+            return []
+        content = size - records.HEADER_SIZE - self.expansion
+        return self._tell(count, *self._codec.decrypt_alike(buffer, size, count, content), now)
+
+    def _late(self, count: int) -> bool:
+        """Whether so many records have come after the end; they are counted."""
         self._counters.datagrams_received += count
         if self._over:
             self._counters.late += count
-            return []
-        delivered, error = self._codec.decrypt(buffer, meals)
+        return self._over
+
+    def _tell(
+        self, count: int, delivered: list[bytes], error: SSL.Error | None, now: float
+    ) -> list[bytes]:
+        """``delivered`` came of ``count`` records."""
         if delivered:
             self._counters.application_received += len(delivered)
             self._on_data()
         if len(delivered) < count:
             self._on_dropped(count - len(delivered), error, now)
         return delivered
+
+
+def cut_by_header(buffer: memoryview) -> list[Segments]:
+    """Records by their own lengths: DTLS 1.3 may have added one of its own."""
+    return cut(buffer, [len(record) for record in records.split_records(buffer.tobytes())[0]])
 
 
 def cut_apart(buffer: Buffer, end: int, size: int) -> list[bytes]:

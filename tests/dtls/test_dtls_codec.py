@@ -38,9 +38,13 @@ class Plaintext(PublicCodec):
         self, datagrams: Sequence[Buffer], room: int, into: bytearray | None = None
     ) -> memoryview:
         super().encrypt(datagrams, room)
-        record = b"\x17\xfe\xfd\x00\x01" + bytes(6)
-        bodies = (len(d).to_bytes(2) + bytes(d) for d in datagrams)
-        return memoryview(b"".join(record + body for body in bodies))
+        return unprotected(datagrams)
+
+
+def unprotected(datagrams: Sequence[Buffer]) -> memoryview:
+    record = b"\x17\xfe\xfd\x00\x01" + bytes(6)
+    bodies = (len(d).to_bytes(2) + bytes(d) for d in datagrams)
+    return memoryview(b"".join(record + body for body in bodies))
 
 
 class Joining(PublicCodec):
@@ -88,11 +92,39 @@ class ReplayingAlone(PublicCodec):
         return ReplayingAlone.last
 
 
+class PlaintextAlike(PublicCodec):
+    def encrypt_alike(
+        self, datagrams: Sequence[bytes], each: int, room: int, into: bytearray | None = None
+    ) -> memoryview:
+        super().encrypt_alike(datagrams, each, room)
+        return unprotected(datagrams)
+
+
+class OldAlike(BindingsCodec):
+    """Gives out what a slot held before where nothing came."""
+
+    def decrypt_alike(
+        self, records: Buffer, each: int, count: int, content: int
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        delivered, error = super().decrypt_alike(records, each, count, content)
+        return [*delivered, *delivered[: count - len(delivered)]], error
+
+
+class UnevenAlike(BindingsCodec):
+    """Stops where a record brings nothing."""
+
+    def decrypt_alike(
+        self, records: Buffer, each: int, count: int, content: int
+    ) -> tuple[list[bytes], SSL.Error | None]:
+        delivered, error = super().decrypt_alike(records, each, count, content)
+        return (delivered if len(delivered) == count else []), error
+
+
 @pytest.mark.parametrize(
     "bad",
     [
         *(Renamed, Plaintext, Joining, Replaying, Forgetful, Greedy),
-        *(PlaintextAlone, ReplayingAlone),
+        *(PlaintextAlone, ReplayingAlone, PlaintextAlike, OldAlike, UnevenAlike),
     ],
 )
 def test_a_codec_that_is_not_sound_is_found_out(bad: type[codec.Codec]) -> None:
