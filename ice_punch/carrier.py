@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ice_punch.channel_stats import PathFigures
 from ice_punch.data_path import SendLosses
 from ice_punch.datagram import Buffer
-from ice_punch.driver import AgentDriver
+from ice_punch.driver import AgentDriver, AloneHandler
 from ice_punch.ice import CandidatePair
 from ice_punch.inbox import Inbox
 from ice_punch.outbox import Outbox
@@ -28,7 +28,7 @@ class Carrier:
     ) -> None:
         """``raise_end`` raises what there is to raise where nothing can be sent."""
         self._driver = driver
-        self._data = driver.data
+        self.data = self._data = driver.data
         self._raise_end = raise_end
         self.inbox = inbox
         self.outbox = Outbox(
@@ -73,17 +73,29 @@ class Carrier:
         """Datagrams that this host did not send."""
         return self._data.losses
 
-    def set_batch_handler(self, handler: Callable[[Sequence[bytes], int], object]) -> None:
+    def set_batch_handler(
+        self,
+        handler: Callable[[Sequence[bytes], int], object],
+        alone: AloneHandler | None = None,
+    ) -> None:
         """Give datagrams, and how many bytes they have together, to ``handler`` instead of
-        ``recv``."""
-        self._driver.on_datagrams = handler
+        ``recv``; one that comes alone in its turn of the event loop may go to ``alone``, as of
+        `set_segments_handler`."""
+        self._driver.on_datagrams, self._driver.on_alone = handler, alone
         self.inbox.drain(lambda data: handler((data,), len(data)))
 
-    def set_segments_handler(self, handler: Callable[[bytes | bytearray, int, int], None]) -> None:
+    def set_segments_handler(
+        self,
+        handler: Callable[[bytes | bytearray, int, int], None],
+        alone: AloneHandler | None = None,
+    ) -> None:
         """Give what is received to ``handler`` as it comes from the kernel: a buffer, how many of
         its bytes are datagrams back to back, and the bytes of each, of which the last may be
-        shorter. The buffer is valid only during the call. STUN is not among them."""
-        self._driver.on_segments = handler
+        shorter. The buffer is valid only during the call. STUN is not among them.
+
+        ``alone`` gets a buffer, the bytes of a datagram in it, and the time, where that is the only
+        one of a turn of the event loop, which called it, and which does nothing else after it."""
+        self._driver.on_segments, self._driver.on_alone = handler, alone
         self.inbox.drain(lambda data: handler(data, len(data), len(data)))
 
     def set_path_handler(

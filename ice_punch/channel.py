@@ -96,23 +96,24 @@ class Channel(DatagramEnd):
         self._dtls: DtlsDriver | None = None
         if dtls is None:
             self._outbox = connection.carrier.outbox
-            connection.carrier.set_batch_handler(self._deliver)
+            connection.carrier.set_batch_handler(self._deliver, self._on_alone)
         else:
+            self._dtls = DtlsDriver(
+                dtls,
+                connection.carrier,
+                on_data=self._on_decrypted,
+                on_alone=self._deliver_alone,
+                on_event=self._on_dtls_event,
+                on_error=self._finish,
+            )
             self._outbox = Outbox(
                 self._encrypt,
                 self._raise_end,
                 capacity=send_queue,
                 newest_wins=newest_wins,
-                sink_one=self._encrypt_one,
+                sink_one=self._dtls.send_one,
             )
             connection.carrier.set_path_handler(self._on_path, self._outbox.resume)
-            self._dtls = DtlsDriver(
-                dtls,
-                connection.carrier,
-                on_data=self._on_decrypted,
-                on_event=self._on_dtls_event,
-                on_error=self._finish,
-            )
         if connection.state is IceState.FAILED:
             self._finish(ConsentLost("the session ended before it was used", connection.report()))
 
@@ -293,6 +294,21 @@ class Channel(DatagramEnd):
         for data in datagrams:
             self._handler(data)
 
+    def _on_alone(self, buffer: bytearray, size: int, now: float) -> None:
+        self._deliver_alone(bytes(buffer[:size]))
+
+    def _deliver_alone(self, data: bytes) -> None:
+        """The only datagram of a turn of the event loop, which called this. Whoever waits for it
+        has it, and has perhaps answered it, before this returns."""
+        if self._end is not None:
+            return
+        self._outbox.new_turn = True
+        if self._handler is None:
+            self._inbox.put_alone(data)
+        else:
+            self._inbox.count(1, len(data))
+            self._handler(data)
+
     # -- DTLS ---------------------------------------------------------------------------------
 
     def _on_decrypted(self, datagrams: list[bytes]) -> None:
@@ -306,13 +322,6 @@ class Channel(DatagramEnd):
             return 0
         self._dtls.send_many(datagrams)
         return len(datagrams)
-
-    def _encrypt_one(self, data: bytes) -> bool:
-        assert self._dtls is not None
-        if self.connection.carrier.congested:
-            return False
-        self._dtls.send_one(data)
-        return True
 
     def _on_path(self) -> None:
         over = self._end is not None or self.encryption is None

@@ -10,7 +10,7 @@ from ice_punch.datagram import Address, Buffer, RandomSource
 from ice_punch.ice import Agent, CandidatePair, IceState
 from ice_punch.net.gatherer import Path
 from ice_punch.net.route_mtu import route_mtu
-from ice_punch.net.udp import UdpSocket
+from ice_punch.net.udp import AloneHandler, UdpSocket
 from ice_punch.path import PATH_MTU, headers
 from ice_punch.path_mtu import PathMtuSearch
 from ice_punch.path_probe import PathProbes
@@ -53,10 +53,12 @@ class DataPath:
         on_limit: Callable[[], None],
         on_timer: Callable[[], None],
         on_writable: Callable[[], None],
+        on_alone: AloneHandler,
         clock: Callable[[], float],
     ) -> None:
         """``on_limit`` is told when `limit` is another, ``on_timer`` when a timer, ours or the
-        agent's, may be due earlier, ``on_writable`` when datagrams can leave again."""
+        agent's, may be due earlier, ``on_writable`` when datagrams can leave again. ``on_alone``
+        gets what the path's socket receives alone."""
         self.losses = SendLosses()
         self.pair: CandidatePair | None = None
         """The pair that data is sent on. None: there is none with consent."""
@@ -65,6 +67,7 @@ class DataPath:
         self._on_limit = on_limit
         self._on_timer = on_timer
         self._on_writable = on_writable
+        self._on_alone = on_alone
         self._clock = clock
         self._probes = PathProbes(agent, random)
         self._path: Path | None = None
@@ -109,6 +112,7 @@ class DataPath:
     def _leave(self) -> None:
         if self._socket is not None:
             self._socket.on_writable = self._socket.on_path_mtu = None
+            self._socket.set_alone_handler(None)
         self._probes.clear()
 
     def _take(self, pair: CandidatePair | None, path: Path | None) -> None:
@@ -121,6 +125,7 @@ class DataPath:
         if self._socket is not None:
             self._socket.on_writable = self._on_writable
             self._socket.on_path_mtu = self._too_big
+            self._socket.set_alone_handler(self._on_alone)
             if self._pacing_rate is not None:
                 self._socket.set_pacing_rate(self._pacing_rate)
         self._on_writable()

@@ -35,7 +35,8 @@ class DatagramEnd(ABC):
     async def send(self, data: Buffer, *, expires_in: float | None = None) -> None:
         """``send_nowait``, once there is room: it waits while many datagrams are held, and every
         so often lets other tasks run. Raises the same."""
-        await self._outbox.room()
+        if self._outbox.must_wait():
+            await self._outbox.room(0)
         self.send_nowait(data, expires_in=expires_in)
 
     async def send_many(self, datagrams: Iterable[Buffer]) -> None:

@@ -11,6 +11,7 @@ from ice_punch.data_path import TELL_EVERY, DataPath
 from ice_punch.datagram import Address
 from ice_punch.ice import MINIMUM_TA, Agent, DataReceived, Event, Pacer, resembles_stun
 from ice_punch.ice.pulse import QUIET_RECEIVING
+from ice_punch.net.clock import clock_of
 from ice_punch.net.gatherer import Gatherer, GatheringOptions
 from ice_punch.net.udp import split
 from ice_punch.stun import MAGIC_COOKIE
@@ -23,6 +24,8 @@ CLOCK_SLACK = 0.001
 """Seconds by which an event loop may call a timer too early."""
 _COOKIE_BEGINS = MAGIC_COOKIE >> 24
 
+AloneHandler = Callable[[bytearray, int, float], object]
+"""A buffer, how many of its bytes are a datagram, and the time."""
 DatagramsHandler = Callable[[Sequence[bytes], int], object]
 """Datagrams, and how many bytes they have together."""
 SegmentsHandler = Callable[[bytes | bytearray, int, int], None]
@@ -53,11 +56,14 @@ class AgentDriver:
         ``on_path`` is told when there is another path for data, or another limit of it, and
         ``on_writable`` when the kernel takes datagrams again."""
         self._loop = asyncio.get_running_loop()
-        self.now: Callable[[], float] = self._loop.time
+        self.now: Callable[[], float] = clock_of(self._loop)
         self.agent = agent
+        self._counters = agent.counters
         self.on_datagrams = on_datagrams
         self.on_segments: SegmentsHandler | None = None
         """Where data goes instead of ``on_datagrams``: see ``set_segments_handler``."""
+        self.on_alone: AloneHandler | None = None
+        """Where a datagram goes that is the only one of its turn, if not the same way."""
         self.gatherer = Gatherer(
             agent,
             options,
@@ -73,6 +79,7 @@ class AgentDriver:
             on_limit=on_path,
             on_timer=self._pump_soon,
             on_writable=on_writable,
+            on_alone=self._on_alone,
             clock=self.now,
         )
         self._on_event = on_event
@@ -83,6 +90,9 @@ class AgentDriver:
         """Whether the agent may want its timer later than it is set, by what it was told since."""
         self._told_at = 0.0
         self._told_of: Address | None = None
+        self._accepted: Address | None = None
+        """From where data is accepted on the path that data is sent on, until the agent is told
+        something new."""
         self._pumping = False
         self._stopped = False
 
@@ -91,6 +101,7 @@ class AgentDriver:
         if self._pumping:
             return
         self._pumping = True
+        self._accepted = None
         try:
             while True:
                 # RFC 8838 section 10: a candidate is told of before its first check leaves.
@@ -173,6 +184,29 @@ class AgentDriver:
             else:
                 self.on_segments(buffer, size, segment)
 
+    def _on_alone(self, buffer: bytearray, size: int, source: Address) -> bool:
+        """`_on_segments` for a datagram that the path's socket received alone: few steps for what
+        is data of the peer's. False where it is something else."""
+        handler = self.on_alone
+        if handler is None or not size or self._stopped:
+            return False
+        if size > 4 and buffer[4] == _COOKIE_BEGINS:
+            return False
+        now = self.now()
+        if source == self._accepted and now < self._told_at + TELL_EVERY:
+            self._counters["data_received"] += 1
+        else:
+            pair = self.data.pair
+            if pair is None:
+                return False
+            # What the agent is told of may change that again.
+            self._accepted = source if self.data.leads(pair.base, source) else None
+            if not self._accepts(1, source, pair.base):
+                self._accepted = None
+                return True
+        handler(buffer, size, now)
+        return True
+
     def _sort(self, datagrams: Sequence[bytes], source: Address, local: Address) -> None:
         """One of these may be STUN."""
         data: list[bytes] = []
@@ -200,11 +234,11 @@ class AgentDriver:
     def _accepts(self, count: int, source: Address, local: Address) -> bool:
         agent = self.agent
         if not agent.accepts_data(source, local):
-            agent.counters["data_from_strangers"] += count
+            self._counters["data_from_strangers"] += count
             agent.data_from_stranger(source, local, self.now())
             self.pump()
             return False
-        agent.counters["data_received"] += count
+        self._counters["data_received"] += count
         now = self.now()
         if now >= self._told_at + TELL_EVERY or source != self._told_of:
             self._told_at, self._told_of = now, source

@@ -34,8 +34,9 @@ _common_records = weakref.WeakKeyDictionary()
 class DtlsDriver:
     """Runs an association over a connection. After every call to the machine comes ``_pump``.
 
-    ``on_data`` gets what has arrived, ``on_event`` everything else, in this order. ``on_error`` is
-    told that the connection below takes nothing any more.
+    ``on_data`` gets what has arrived, ``on_event`` everything else, in this order; ``on_alone``
+    what was the only datagram of a turn of the event loop. ``on_error`` is told that the connection
+    below takes nothing any more.
     """
 
     def __init__(
@@ -44,18 +45,21 @@ class DtlsDriver:
         carrier: Carrier,
         *,
         on_data: Callable[[list[bytes]], None],
+        on_alone: Callable[[bytes], None],
         on_event: Callable[[Event], None],
         on_error: Callable[[IcePunchError], None],
     ) -> None:
         self._machine = machine
         self._carrier = carrier
+        self._path = carrier.data
         self._on_data, self._on_event, self._on_error = on_data, on_event, on_error
+        self._on_one = on_alone
         self._loop = asyncio.get_running_loop()
         self._records = _common_records.setdefault(self._loop, bytearray(RECORDS))
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._stopped = False
-        carrier.set_segments_handler(self._on_segments)
+        carrier.set_segments_handler(self._on_segments, self._on_alone)
 
     @property
     def counters(self) -> DtlsCounters:
@@ -79,7 +83,7 @@ class DtlsDriver:
         """Encrypt datagrams together and send them in order, in as few system calls as the kernel
         allows. Those for which the path has become too narrow are dropped and counted."""
         if len(datagrams) == 1:
-            self.send_one(datagrams[0])
+            self._send_one(datagrams[0])
             return
         if not datagrams:
             return
@@ -88,8 +92,14 @@ class DtlsDriver:
         for start in range(0, len(datagrams), part):
             self._send_part(datagrams[start : start + part])
 
-    def send_one(self, data: Buffer) -> None:
-        """`send_many` for one datagram."""
+    def send_one(self, data: Buffer) -> bool:
+        """`send_many` for one datagram, as long as there is room below; whether there was."""
+        if self._path.congested:
+            return False
+        self._send_one(data)
+        return True
+
+    def _send_one(self, data: Buffer) -> None:
         try:
             record = self._machine.encrypt_one(data, self._records)
         except DatagramTooLarge:
@@ -97,6 +107,8 @@ class DtlsDriver:
             return
         except ChannelClosed:
             self._pump(self._loop.time())
+            return
+        if self._path.send_one(record):
             return
         try:
             self._carrier.send_record(record)
@@ -139,6 +151,17 @@ class DtlsDriver:
             self._on_data(received)
         if not self._machine.quiet or self._machine.get_timer() != self._timer_at:
             self._pump(now)
+
+    def _on_alone(self, buffer: bytearray, size: int, now: float) -> None:
+        data = self._machine.decrypt_alone(buffer, size, now)
+        if data is None:
+            self._on_segments(bytes(buffer[:size]), size, size)
+        elif not data or self._timer_at is not None:
+            if data:
+                self._on_data([data])
+            self._pump(now)
+        else:
+            self._on_one(data)
 
     def _on_timer(self) -> None:
         self._timer = self._timer_at = None

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 from ice_punch.datagram import Buffer
 from ice_punch.errors import DatagramTooLarge, InvalidConfiguration
+from ice_punch.net.clock import clock_of
 from ice_punch.net.udp.offload import MAX_BYTES, MAX_SEGMENTS
 from ice_punch.pacing import TokenBucket
 
@@ -17,6 +18,8 @@ LEAST_LIFE = 0.001
 """Seconds for which any datagram lives: those that are sent in one turn leave at its end."""
 PART = 256
 """Datagrams that ``send_many`` takes in at a time."""
+SAME_TURN = 0.001
+"""Seconds after which the event loop has come to another turn, as far as it matters here."""
 YIELD_AFTER = 256
 """Datagrams that ``send`` takes in a row before it lets other tasks run."""
 
@@ -41,6 +44,11 @@ class Outbox:
     The first datagram of a turn of the event loop leaves at once, those that follow in the same
     turn together: when there are as many as the kernel takes at a time, or at the end of the turn.
     What can not leave waits in a bounded queue.
+
+    To learn of the end of a turn costs another one. So nobody asks for it after a datagram that
+    seems to be alone: none was sent for a while, or this is a new turn because something came in.
+    Only the next one that is sent at once after it is held until the end of the turn, which may be
+    the same.
     """
 
     def __init__(
@@ -58,6 +66,8 @@ class Outbox:
             raise InvalidConfiguration(f"a queue of {capacity} datagrams holds nothing")
         self.limit = -1
         """Bytes: the largest datagram taken. Below zero: none, for nothing can be sent."""
+        self.new_turn = False
+        """Set by whoever knows that nothing was sent in this turn of the event loop."""
         self.newest_wins = newest_wins
         """A full queue drops the oldest datagram in place of the newest."""
         self.sent = self.sent_bytes = 0
@@ -72,6 +82,7 @@ class Outbox:
         self._raise_end = raise_end
         self._capacity = capacity
         self._loop = asyncio.get_running_loop()
+        self._clock = clock_of(self._loop)
         self._queue: list[bytes | _Perishable] = []
         self._perishable = 0
         self._full = 1
@@ -79,6 +90,10 @@ class Outbox:
         self._full_for = -1
         """Bytes of the datagrams that this was worked out for."""
         self._in_turn = False
+        self._alone = False
+        """Whether the last datagram was taken to be alone in its turn."""
+        self._new_turn_at = float("-inf")
+        """When it is another turn for sure, if none was sent until then."""
         self._blocked = False
         self._giving = False
         self._streak = 0
@@ -142,13 +157,24 @@ class Outbox:
         self._bound()
 
     def _begin_turn(self, entry: bytes | _Perishable) -> None:
+        now = self._clock()
+        alone = now >= self._new_turn_at
+        if self.new_turn:
+            self.new_turn, self._streak, alone = False, 0, True
+        perhaps_second = self._alone and not alone
+        self._new_turn_at = now + SAME_TURN
+        free = not self._queue and not self._blocked and self._bucket is None
+        if free and not perhaps_second and type(entry) is bytes and self._give_one(entry):
+            self._alone = alone
+            if not alone:
+                self._in_turn = True
+                self._loop.call_soon(self._end_turn)
+            return
+        self._alone = False
         self._in_turn = True
         self._loop.call_soon(self._end_turn)
-        free = not self._queue and not self._blocked and self._bucket is None
-        if free and type(entry) is bytes and self._give_one(entry):
-            return
         self._queue.append(entry)
-        if len(self._queue) == 1:
+        if len(self._queue) == 1 and (self._full == 1 or not perhaps_second):
             self.flush()
         self._bound()
 
@@ -308,6 +334,11 @@ class Outbox:
     def queued(self) -> int:
         """Datagrams that have yet to leave."""
         return len(self._queue)
+
+    def must_wait(self) -> bool:
+        """Whether it takes ``room(0)`` to take in one more datagram."""
+        self._streak += 1
+        return self._blocked or self._timer is not None or self._streak >= YIELD_AFTER
 
     async def room(self, count: int = 1) -> None:
         """Return when ``count`` more datagrams are welcome; every so often let other tasks run."""

@@ -56,6 +56,11 @@ def _cutter(size: int, count: int) -> Struct:
     """Copies datagrams of ``size`` bytes out of a tray, in one call."""
     return Struct(f"{size}s{SLOT - size}x" * (count - 1) + f"{size}s")
 
+# The buffers that single records leave from and come in last, as OpenSSL's calls take them: an
+# event loop has one of each.
+_records: tuple[bytearray, Any, memoryview] | None = None
+_received: tuple[bytes | bytearray, Any] | None = None
+
 
 def set_groups(context: SSL.Context, groups: bytes) -> None:
     """The groups of the key exchange, where the binding has the call.
@@ -155,28 +160,43 @@ class BindingsCodec:
 
     def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer:
         """`encrypt` for one datagram."""
-        ssl = self._ssl
-        result = _binding.SSL_write(ssl, datagram, len(datagram))
+        global _records
+        binding, ssl = _binding, self._ssl
+        result = binding.SSL_write(ssl, datagram, len(datagram))
         if result <= 0:
             self._connection._raise_ssl_error(ssl, result)
+        known = _records
         if into is None or len(into) < room:
             into = bytearray(room)
-        size = max(_binding.BIO_read(self._from_ssl, _ffi.from_buffer(into), room), 0)
-        return memoryview(into)[:size]
+            known = into, _ffi.from_buffer(into), memoryview(into)
+        elif known is None or known[0] is not into:
+            known = _records = into, _ffi.from_buffer(into), memoryview(into)
+        size = binding.BIO_read(self._from_ssl, known[1], room)
+        return known[2][: size if size > 0 else 0]
 
-    def decrypt_one(self, record: bytes) -> tuple[list[bytes], SSL.Error | None]:
-        """`decrypt` for one record."""
+    def decrypt_one(
+        self, record: bytes | bytearray, size: int
+    ) -> tuple[bytes | None, SSL.Error | None]:
+        """`decrypt` for one record, the first ``size`` bytes of a buffer."""
+        global _received
+        binding = _binding
+        source: Any = record
+        if type(record) is not bytes:
+            known = _received
+            if known is None or known[0] is not record:
+                known = _received = record, _ffi.from_buffer(record)
+            source = known[1]
         try:
             plaintext = _scratch.pop()
         except IndexError:
             plaintext = _make("char[]", GREATEST_CONTENT)
         # What others left in the queue of this thread would pass for an error of ours.
-        _binding.ERR_clear_error()
-        _binding.BIO_write(self._into_ssl, record, len(record))
-        size = _binding.SSL_read(self._ssl, plaintext, GREATEST_CONTENT)
-        delivered = [_ffi.unpack(plaintext, size)] if size > 0 else []
+        binding.ERR_clear_error()
+        binding.BIO_write(self._into_ssl, source, size)
+        length = binding.SSL_read(self._ssl, plaintext, GREATEST_CONTENT)
+        data = _ffi.unpack(plaintext, length) if length > 0 else None
         _scratch.append(plaintext)
-        return delivered, None if size > 0 else self._error_of(size)
+        return data, None if length > 0 else self._error_of(length)
 
     def decrypt(
         self, records: Buffer, meals: Iterable[Meal]

@@ -148,7 +148,7 @@ class DtlsMachine:
             raise self._broken(error) from error
 
     def encrypt_one(self, data: Buffer, into: bytearray | None = None) -> Buffer:
-        """`encrypt_many` for one datagram."""
+        """`encrypt_many` for one datagram. The record is valid until ``into`` is used again."""
         traffic = self._traffic
         if traffic is None:
             raise self._not_open()
@@ -158,6 +158,13 @@ class DtlsMachine:
             raise self._broken(error) from error
         self.counters.datagrams_sent += 1
         return record
+
+    def decrypt_alone(self, buffer: bytearray, size: int, now: float) -> bytes | None:
+        """`decrypt_many` for one datagram, the first ``size`` bytes of ``buffer``, where it may be
+        a whole record of data: its content, or b"" if it has none for the application. Else None,
+        and nothing was done."""
+        traffic = self._traffic
+        return None if traffic is None else traffic.decrypt_alone(buffer, size, now)
 
     def encrypt_many(
         self,

@@ -73,6 +73,17 @@ class RecordShape:
         at = 3 if first & 0x08 else 2
         return first & 0xF4 == 0x24 and at + 2 + (datagram[at] << 8 | datagram[at + 1]) == size
 
+    def begins(self, buffer: bytearray, size: int) -> bool:
+        """`fits` of the first ``size`` bytes of a buffer."""
+        if self._is_1_3:
+            return self.fits(buffer[:size])
+        return (
+            self._least <= size <= GREATEST_RECORD
+            and buffer.startswith(_DATA_1_2)
+            and buffer[3] | buffer[4] != 0
+            and HEADER_SIZE + (buffer[11] << 8 | buffer[12]) == size
+        )
+
     def fit(self, buffer: bytes | bytearray, end: int, size: int) -> bool:
         """`fits` of all datagrams of ``size`` bytes in the first ``end`` of ``buffer``, at once.
 

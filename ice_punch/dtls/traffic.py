@@ -27,6 +27,7 @@ class Traffic:
     """
 
     __slots__ = (
+        "_added",
         "_codec",
         "_counters",
         "_on_data",
@@ -61,6 +62,7 @@ class Traffic:
     def set_mtu(self, mtu: int) -> None:
         """Let records be as large as ``mtu`` bytes from now on."""
         added = records.HEADER_SIZE + self.expansion
+        self._added = added + _SPARE
         self.max_datagram_size = min(mtu - added, GREATEST_CONTENT)
 
     def end(self) -> None:
@@ -118,8 +120,7 @@ class Traffic:
             raise DatagramTooLarge(size, self.max_datagram_size)
         if not size:
             raise DatagramRefused("DTLS does not carry empty datagrams")
-        room = records.HEADER_SIZE + self.expansion + size + _SPARE
-        record = self._codec.encrypt_one(data, room, into)
+        record = self._codec.encrypt_one(data, self._added + size, into)
         self._counters.application_sent += 1
         return record
 
@@ -136,13 +137,28 @@ class Traffic:
         if self._over:
             counters.late += 1
             return []
-        delivered, error = self._codec.decrypt_one(record)
-        if delivered:
+        data, error = self._codec.decrypt_one(record, len(record))
+        if data:
             counters.application_received += 1
             self._on_data()
-        else:
-            self._on_dropped(1, error, now)
-        return delivered
+            return [data]
+        self._on_dropped(1, error, now)
+        return []
+
+    def decrypt_alone(self, buffer: bytearray, size: int, now: float) -> bytes | None:
+        """The same for the first ``size`` bytes of a buffer: b"" where they bring nothing for the
+        application, None, and nothing is done, where they are not a whole record of data."""
+        if not self._shape.begins(buffer, size):
+            return None
+        data, error = self._codec.decrypt_one(buffer, size)
+        counters = self._counters
+        counters.datagrams_received += 1
+        if data:
+            counters.application_received += 1
+            self._on_data()
+            return data
+        self._on_dropped(1, error, now)
+        return b""
 
     def decrypt(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
         """What datagrams bring for the application, in order."""

@@ -67,6 +67,7 @@ class HostSocket:
             port_range=port_range,
             loop=self._loop,
         )
+        self.socket.keep_from_alone_handler(self._servers)
         self.local = self.socket.local
 
     @property

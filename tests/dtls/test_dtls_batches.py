@@ -232,6 +232,30 @@ def test_a_datagram_alone_that_is_replayed_cut_or_damaged_is_counted_and_not_del
     assert pair.server.counters.application_received == 1
 
 
+def test_a_lone_record_is_read_where_it_lies_and_what_is_none_is_left_alone() -> None:
+    pair = connected_pair()
+    buffer = bytearray(4096)
+    for number in range(3):
+        data = b"%d" % number * 300
+        record = bytes(pair.client.encrypt_one(data))
+        for other in (record[:40], b"", b"\x17", b"\x16" + record[1:], record + b"more"):
+            buffer[: len(other)] = other
+            before = pair.server.counters.datagrams_received
+            assert pair.server.decrypt_alone(buffer, len(other), pair.now) is None
+            assert pair.server.counters.datagrams_received == before, "nothing was done"
+        buffer[: len(record)] = record
+        assert pair.server.decrypt_alone(buffer, len(record), pair.now) == data
+        assert pair.server.decrypt_alone(buffer, len(record), pair.now) == b"", "a replay"
+        damaged = record[:-1] + bytes((record[-1] ^ 1,))
+        buffer[: len(record)] = damaged
+        assert pair.server.decrypt_alone(buffer, len(record), pair.now) == b""
+    assert pair.server.counters.application_received == 3
+    assert lost(pair.server) == 6
+    record = bytes(pair.client.encrypt_one(b"late"))
+    pair.server.close(pair.now)
+    assert pair.server.decrypt_alone(bytearray(record), len(record), pair.now) is None
+
+
 def test_a_batch_out_of_order_within_the_window_arrives_whole() -> None:
     """RFC 6347 section 4.1.2.6: a window of at least 32, of 64 here."""
     pair = connected_pair()

@@ -84,10 +84,12 @@ class PlaintextAlone(PublicCodec):
 
 
 class ReplayingAlone(PublicCodec):
-    last: tuple[list[bytes], SSL.Error | None] = ([], None)
+    last: tuple[bytes | None, SSL.Error | None] = (None, None)
 
-    def decrypt_one(self, record: bytes) -> tuple[list[bytes], SSL.Error | None]:
-        delivered = super().decrypt_one(record)
+    def decrypt_one(
+        self, record: bytes | bytearray, size: int
+    ) -> tuple[bytes | None, SSL.Error | None]:
+        delivered = super().decrypt_one(record, size)
         ReplayingAlone.last = delivered if delivered[0] else ReplayingAlone.last
         return ReplayingAlone.last
 

@@ -443,6 +443,49 @@ def test_what_the_kernel_has_not_put_together_is_put_together_here(segment):
     run(main())
 
 
+@pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize("segment", [pytest.param(True, marks=with_offload), False])
+def test_a_lone_datagram_goes_to_its_handler_and_a_run_or_a_stranger_does_not(segment, factory):
+    async def main():
+        received, alone = Received(), []
+
+        def on_alone(buffer, size, source):
+            alone.append((bytes(buffer[:size]), source))
+            return not alone[-1][0].startswith(b"not mine")
+
+        sender, other = (UdpSocket.open("127.0.0.1", ignore, segment=segment) for _ in range(2))
+        receiver = UdpSocket.open("127.0.0.1", ignore, on_segments=received, segment=segment)
+        receiver.set_alone_handler(on_alone)
+        receiver.keep_from_alone_handler({other.local})
+        for number in range(30):
+            total = receiver.stats.received
+            data = b"%d" % number
+            assert sender.send(data, receiver.local)
+            await until(lambda total=total: receiver.stats.received == total + 1)
+            assert alone[-1] == (data, sender.local)
+            assert received.datagrams == []
+        run_of = [bytes((n,)) * 700 for n in range(20)]
+        assert sender.send_many(run_of, receiver.local) == 20
+        await until(lambda: receiver.stats.received == 50)
+        # One by one and in haste, a few may be taken for lone ones: none is lost or overtaken.
+        assert [data for data, _ in alone[30:]] + received.datagrams == run_of
+        assert not segment or len(alone) == 30
+        for _ in range(30):
+            expected = len(received.datagrams) + 1
+            assert other.send(b"other", receiver.local)
+            await until(lambda expected=expected: len(received.datagrams) == expected)
+        assert all(source == sender.local for _, source in alone)
+        assert sender.send(b"not mine", receiver.local)
+        await until(lambda: received.datagrams[-1] == b"not mine")
+        receiver.set_alone_handler(None)
+        assert sender.send(b"any", receiver.local)
+        await until(lambda: received.datagrams[-1] == b"any")
+        for sock in (sender, other, receiver):
+            sock.close()
+
+    run(main(), factory)
+
+
 def test_large_datagrams_in_a_row_fit_the_buffer():
     async def main():
         received = Received()

@@ -124,6 +124,62 @@ def test_a_single_datagram_leaves_at_once_and_a_burst_in_few_packets(encrypt: bo
     run(test)
 
 
+@LOOPS
+@BOTH
+def test_an_answer_leaves_in_the_turn_in_which_the_question_came(
+    encrypt: bool, factory: Callable[[], asyncio.AbstractEventLoop] | None
+) -> None:
+    async def test() -> None:
+        async with channels(encrypt=encrypt) as (a, b):
+            socket = b.connection._driver.data._socket
+            assert socket is not None
+            readable = socket._receiver.packets
+            answers: list[int] = []
+
+            async def answer() -> None:
+                async for data in b:
+                    await b.send(data)
+
+            def watched(*arguments: Any) -> None:
+                before = socket.stats.sent
+                readable(*arguments)
+                answers.append(socket.stats.sent - before)
+
+            answering = asyncio.ensure_future(answer())
+            await asyncio.sleep(0)
+            socket._receiver.packets = watched  # type: ignore[method-assign]
+            for data in numbers(0, 50):
+                a.send_nowait(data)
+                assert await asyncio.wait_for(a.recv(), 5) == data
+            assert sum(answers) >= 50
+            assert a.stats.datagrams_sent == b.stats.datagrams_received == 50
+            answering.cancel()
+
+    run(test, factory)
+
+
+@BOTH
+def test_a_channel_may_be_closed_by_whoever_reads_its_last_datagram(encrypt: bool) -> None:
+    async def test() -> None:
+        async with channels(encrypt=encrypt) as (a, b):
+
+            async def read() -> None:
+                while await b.recv() != b"the last":
+                    pass
+                await b.close()
+
+            reading = asyncio.ensure_future(read())
+            await asyncio.sleep(0.01)
+            for data in (*numbers(0, 12), b"the last"):
+                a.send_nowait(data)
+                await asyncio.sleep(0.002)
+            await asyncio.wait_for(reading, 5)
+            with pytest.raises(ChannelClosed):
+                b.send_nowait(b"closed")
+
+    run(test)
+
+
 @BOTH
 def test_recv_many_gives_what_there_is_and_no_more_than_wanted(encrypt: bool) -> None:
     async def test() -> None:

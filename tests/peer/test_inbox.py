@@ -90,3 +90,82 @@ def test_the_end_wakes_every_reader() -> None:
         )
 
     asyncio.run(run())
+
+
+def test_who_waits_has_a_lone_datagram_within_the_call_of_the_event_loop() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        inbox = Inbox(10, no_end)
+        got: list[bytes] = []
+        seen: list[int] = []
+
+        async def read() -> None:
+            while True:
+                got.append(await inbox.get())
+
+        def arrive() -> None:
+            inbox.put_alone(b"first")
+            seen.append(len(got))
+            inbox.put_alone(b"second")
+            seen.append(len(got))
+
+        reader = asyncio.ensure_future(read())
+        await asyncio.sleep(0)
+        loop.call_soon(arrive)
+        await asyncio.sleep(0)
+        assert (seen, got) == ([1, 2], [b"first", b"second"])
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        inbox.put_alone(b"for the next")
+        assert await inbox.get() == b"for the next"
+
+    asyncio.run(run())
+
+
+def test_a_task_that_brings_a_datagram_does_not_run_the_one_that_waits_for_it() -> None:
+    async def run() -> None:
+        inbox = Inbox(10, no_end)
+        readers = [asyncio.ensure_future(inbox.get()) for _ in range(2)]
+        await asyncio.sleep(0)
+        inbox.put_alone(b"one")  # from a task: asyncio lets no other run inside it
+        readers[1].cancel()
+        assert await asyncio.wait_for(readers[0], 1) == b"one"
+        assert readers[1].cancelled()
+
+    asyncio.run(run())
+
+
+def test_a_reader_whose_time_is_up_gets_nothing_and_the_next_one_does() -> None:
+    async def run() -> None:
+        inbox = Inbox(10, no_end)
+        late = asyncio.ensure_future(asyncio.wait_for(inbox.get(), 0.01))
+        with pytest.raises(TimeoutError):
+            await late
+        in_time = asyncio.ensure_future(asyncio.wait_for(inbox.get(), 5))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(inbox.put_alone, b"here")
+        assert await in_time == b"here"
+        assert not inbox.held
+
+    asyncio.run(run())
+
+
+def test_what_a_reader_raises_is_its_own_and_nobody_elses() -> None:
+    async def run() -> None:
+        inbox = Inbox(10, no_end)
+
+        async def read() -> None:
+            raise ValueError(await inbox.get())
+
+        readers = [asyncio.ensure_future(read()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for data in (b"a", b"b"):
+            asyncio.get_running_loop().call_soon(inbox.put_alone, data)
+        errors = await asyncio.gather(*readers, return_exceptions=True)
+        assert [error.args for error in errors if isinstance(error, ValueError)] == [
+            (b"a",),
+            (b"b",),
+        ]
+
+    asyncio.run(run())

@@ -69,6 +69,45 @@ def test_one_datagram_leaves_at_once_and_those_of_the_same_turn_together_at_its_
     run(test)
 
 
+def test_what_is_sent_now_and_then_costs_no_turn_of_the_event_loop() -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        kernel = Kernel()
+        outbox = outbox_of(kernel)
+        asked: list[object] = []
+        soon = loop.call_soon
+        loop.call_soon = lambda callback, *rest, **more: (  # type: ignore[method-assign]
+            asked.append(callback) if callback == outbox._end_turn else None,
+            soon(callback, *rest, **more),
+        )[1]
+        for number in range(5):
+            outbox.put(b"%d" % number)
+            assert len(kernel.calls) == number + 1
+            await asyncio.sleep(0.003)
+        for number in range(5, 10):  # answers, each in the turn of what it answers
+            outbox.new_turn = True
+            outbox.put(b"%d" % number)
+            assert len(kernel.calls) == number + 1
+        assert not asked
+        assert kernel.sent == numbers(0, 10)
+
+    run(test)
+
+
+def test_sent_turn_after_turn_only_the_second_may_wait_and_not_beyond_its_turn() -> None:
+    async def test() -> None:
+        kernel = Kernel()
+        outbox = outbox_of(kernel)
+        for number in range(10):
+            outbox.put(b"%d" % number)
+            assert number == 1 or len(kernel.sent) == number + 1
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert len(kernel.sent) == number + 1
+
+    run(test)
+
+
 @pytest.mark.parametrize(("size", "packet"), [(1200, 52), (100, 64), (40000, 1)])
 def test_a_long_burst_leaves_as_soon_as_it_fills_a_packet_of_the_kernels(
     size: int, packet: int

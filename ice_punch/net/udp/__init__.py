@@ -2,7 +2,7 @@
 
 from ice_punch.net.udp.binding import BUFFER_SIZE, bind, check_port_range
 from ice_punch.net.udp.offload import split
-from ice_punch.net.udp.receiving import MAX_DATAGRAM
+from ice_punch.net.udp.receiving import MAX_DATAGRAM, AloneHandler
 from ice_punch.net.udp.socket import (
     DRAIN_LIMIT,
     SEND_QUEUE,
@@ -18,6 +18,7 @@ __all__ = [
     "DRAIN_LIMIT",
     "MAX_DATAGRAM",
     "SEND_QUEUE",
+    "AloneHandler",
     "DatagramHandler",
     "ErrorHandler",
     "SegmentsHandler",

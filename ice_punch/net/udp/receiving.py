@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from ice_punch.datagram import Address
 from ice_punch.net.udp import offload
@@ -19,6 +19,11 @@ be told that there is none costs as much as to read one."""
 _common_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray]
 _common_buffers = weakref.WeakKeyDictionary()
 """What the sockets of an event loop receive into: one of them reads at a time."""
+
+
+AloneHandler = Callable[[bytearray, int, Address], bool]
+"""A buffer, how many of its bytes came, and their source. False: it is not for this handler. It is
+the last that is done in a turn."""
 
 
 class Receiver:
@@ -41,6 +46,10 @@ class Receiver:
         self._drain_errors = drain_errors
         self._buffer = _common_buffers.setdefault(loop, bytearray(2 * MAX_DATAGRAM))
         self._view = memoryview(self._buffer)
+        self.alone: AloneHandler | None = None
+        """Gets the only datagram of a readiness event first."""
+        self.not_alone: Container[Address] = ()
+        """Sources whose datagrams it does not get."""
         self._lone = 0
         """Times in a row that exactly one datagram was there to be read."""
 
@@ -66,13 +75,30 @@ class Receiver:
         those that the kernel has put together, and those that it has not. ``handler`` gets the
         buffer, how many bytes there are, and the size of each. It ends with the packet that reaches
         ``limit`` datagrams."""
+        first: tuple[int, int, Address] | None = None
+        if self._lone >= LONE and self._lone % LONE:
+            try:
+                first = size, each, sender = self._next(self._view)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._drain_errors()
+            else:
+                if size == each:
+                    # It is alone, as those before it were; if not, the event loop comes back.
+                    self._lone += 1
+                    self._hand_over_alone(handler, size, sender)
+                    return
         buffer, view = self._buffer, self._view
         filled = segment = 0
         source: Address = ("", 0)
-        most, hurried = limit, self._lone >= LONE and self._lone % LONE != 0
+        most = limit
         while limit > 0:
             try:
-                size, each, sender = self._next(view[filled:] if filled else view)
+                if first is not None:
+                    (size, each, sender), first = first, None
+                else:
+                    size, each, sender = self._next(view[filled:] if filled else view)
             except BlockingIOError:
                 break
             except OSError:
@@ -80,12 +106,6 @@ class Receiver:
                 self._drain_errors()
                 continue
             limit -= -(-size // each) if each else 1
-            if hurried and size == each:
-                # It is alone, as those before it were; if it is not, the event loop comes back.
-                self._lone += 1
-                self._hand_over(handler, size, each, sender)
-                return
-            hurried = False
             if filled and sender == source and size and (each == segment or size == each < segment):
                 filled += size
             else:
@@ -100,7 +120,13 @@ class Receiver:
                 if not self._hand_over(handler, filled, segment, source):
                     return
                 filled = 0
-        self._lone = self._lone + 1 if most - limit == 1 else 0
+        if most - limit != 1:
+            self._lone = 0
+        else:
+            self._lone += 1
+            if filled:
+                self._hand_over_alone(handler, filled, source)
+            return
         if filled:
             self._hand_over(handler, filled, segment, source)
 
@@ -111,6 +137,18 @@ class Receiver:
             return size, size, source[:2]
         size, ancillary, _, source = self._socket.recvmsg_into((room,), offload.ANCILLARY_SPACE)
         return size, offload.segment_size(ancillary, size) if ancillary else size, source[:2]
+
+    def _hand_over_alone(
+        self,
+        handler: Callable[[bytearray, int, int, Address], bool],
+        size: int,
+        source: Address,
+    ) -> None:
+        self._stats.received += 1
+        self._stats.received_bytes += size
+        alone = self.alone
+        if alone is None or source in self.not_alone or not alone(self._buffer, size, source):
+            handler(self._buffer, size, size, source)
 
     def _hand_over(
         self,

@@ -7,13 +7,13 @@ import contextlib
 import select
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from ice_punch.datagram import Address, Buffer
 from ice_punch.net import icmp
 from ice_punch.net.udp import offload
 from ice_punch.net.udp.binding import bind
-from ice_punch.net.udp.receiving import Receiver
+from ice_punch.net.udp.receiving import AloneHandler, Receiver
 from ice_punch.net.udp.sending import Fate, Sender
 from ice_punch.net.udp.stats import UdpStats
 
@@ -74,6 +74,8 @@ class UdpSocket:
         self._unsent: list[tuple[bytes, Address]] = []
         self._blocked = False
         self._on_segments = on_segments
+        self._send: Callable[[Buffer, Address], int] | None = sock.sendto
+        """None where the event loop can not watch descriptors."""
         self._reports_icmp = icmp.enable(sock)
         self._receiver = Receiver(
             sock,
@@ -158,9 +160,16 @@ class UdpSocket:
     def send_now(self, data: Buffer, size: int, destination: Address) -> bool:
         """Send a datagram of ``size`` bytes if the kernel takes it at once; False: nothing was
         done, and ``send_many`` tells why."""
-        if self._closed or self._unsent or self._starting is not None:
+        if self._send is None or self._closed or self._unsent:
             return False
-        return self._sender.now(data, size, destination)
+        try:
+            self._send(data, destination)
+        except (OSError, OverflowError):
+            return False
+        stats = self.stats
+        stats.sent += 1
+        stats.sent_bytes += size
+        return True
 
     def send_many(
         self,
@@ -190,6 +199,14 @@ class UdpSocket:
             return self._block(0)
         done = self._sender.segments(memoryview(buffer), size, destination)
         return done if done == len(buffer) else self._block(done)
+
+    def set_alone_handler(self, handler: AloneHandler | None) -> None:
+        """Who gets a datagram first that is the only one of its readiness event."""
+        self._receiver.alone = handler
+
+    def keep_from_alone_handler(self, sources: Container[Address]) -> None:
+        """Whose datagrams go to ``on_segments`` all the same."""
+        self._receiver.not_alone = sources
 
     def set_pacing_rate(self, rate: float | None) -> None:
         """Have the kernel spread packets to so many bytes a second, where its queueing does that
@@ -259,6 +276,7 @@ class UdpSocket:
             else:
                 self._loop.add_reader(self._socket.fileno(), self._on_readable)
         except NotImplementedError:  # Windows' proactor loop
+            self._send = None
             self._starting = self._loop.create_task(self._start_transport())
 
     async def _start_transport(self) -> None:
