@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 from aiortc import RTCDataChannel, RTCDtlsTransport, RTCSctpCapabilities, RTCSctpTransport
@@ -24,31 +23,23 @@ from aiortc.rtcsctptransport import (
     AbortChunk,
     Chunk,
     DataChunk,
-    ForwardTsnChunk,
     SackChunk,
     ShutdownChunk,
 )
 
 from ice_punch.webrtc.carrier import SctpCarrier, run_to_end
-from ice_punch.webrtc.packets import is_well_formed
+from ice_punch.webrtc.packets import acknowledges_alone, is_well_formed
+from ice_punch.webrtc.receiving import ReceivingHalf
+from ice_punch.webrtc.sending import SendingHalf
 
 MAX_MESSAGE_SIZE = 262144
 """Bytes of the largest message taken, ``a=max-message-size``."""
-WINDOW = 1024 * 1024
-"""Bytes received and not yet read that are welcome (a_rwnd, RFC 9260 section 3.3.2)."""
-MOST_IN_PIECES = 2 * WINDOW
-"""Bytes of messages of which parts are missing, past which no well-behaved peer gets."""
-MAX_PIECES = 2048
-"""DATA chunks of such messages: aiortc looks through those of a stream for what may be whole."""
 MESSAGE_COST = 64
 """Bytes that a message costs besides its own."""
-MAX_STREAMS = 1024
 MAX_CHANNELS = 64
 """Data channels at once, whoever opened them."""
-MAX_AHEAD = 2048
-"""DATA chunks after one that is missing; those beyond are dropped, and sent again by the peer."""
-MAX_GAPS = 192
-"""In one acknowledgement: a packet has room for no more."""
+MOST_CREDIT = 8
+"""Acknowledgements that are taken as one when they come together."""
 MAX_NAME = 2048
 """Bytes of a channel's label and protocol together."""
 FIRST_RTO = 1.0
@@ -85,19 +76,7 @@ class Above(Protocol):
         """Send one more message now, if there is one."""
 
 
-@dataclass(slots=True)
-class AssociationCounters:
-    packets_received: int = 0
-    malformed: int = 0
-    """Packets and messages that made no sense."""
-    strangers: int = 0
-    """Messages of channels that there are not."""
-    pushed_back: int = 0
-    """DATA chunks that had to be sent again, for there was no room for them."""
-    refused_channels: int = 0
-
-
-class Association(RTCSctpTransport):
+class Association(ReceivingHalf, SendingHalf):
     """``above`` is told what happens; nothing is raised for what a peer sends."""
 
     def __init__(
@@ -110,19 +89,12 @@ class Association(RTCSctpTransport):
     ) -> None:
         """``packet_size`` is how many bytes the path carries."""
         super().__init__(cast(RTCDtlsTransport, carrier), port)
-        self.counters = AssociationCounters()
-        self.held = 0
-        """Bytes that wait for readers."""
         self._carrier = carrier
         self._above = above
         self._packet_size = packet_size
-        self._pieces = 0
-        """At least as many DATA chunks of incomplete messages as there are."""
         self._over = False
         self._busy = False
         self._reason = "the peer does not speak SCTP"
-        self._inbound_streams_max = MAX_STREAMS
-        self._advertised_rwnd = WINDOW
         self._rto = FIRST_RTO
 
     # -- calls from above -----------------------------------------------------------------------
@@ -158,11 +130,24 @@ class Association(RTCSctpTransport):
     def receive(self, packets: list[bytes]) -> None:
         """Packets of the peer, whatever they hold."""
         self._busy = True
+        last = len(packets) - 1
         try:
-            for packet in packets:
+            for number, packet in enumerate(packets):
                 if self._over:
                     break
+                if (
+                    number < last
+                    and self._credit < MOST_CREDIT
+                    and acknowledges_alone(packet)
+                    and acknowledges_alone(packets[number + 1])
+                ):
+                    self._credit += 1  # the next one says all of it
+                    self.counters.packets_received += 1
+                    continue
                 self._receive_packet(packet)
+                self._credit = 1
+            if self._sack_needed and not self._over:
+                run_to_end(self._send_sack())
         finally:
             self._busy = False
         self.pump()
@@ -206,14 +191,6 @@ class Association(RTCSctpTransport):
         )
         run_to_end(steps)
 
-    def release(self, cost: int) -> None:
-        """A reader has taken what was held for it: the peer may send as much again."""
-        before = self._advertised_rwnd
-        self.held -= cost
-        self._advertised_rwnd += cost
-        if before < WINDOW // 2 <= self._advertised_rwnd and self.is_open:
-            run_to_end(self._send_sack())  # RFC 9260 section 6.2: a window that opens is told
-
     def end(self, reason: str) -> None:
         """Abort, RFC 9260 section 9.1."""
         if self._over:
@@ -241,70 +218,6 @@ class Association(RTCSctpTransport):
         if isinstance(chunk, ShutdownChunk):
             self._set_state(self.State.CLOSED)  # data channels have no half that stays open
 
-    async def _receive_data_chunk(self, chunk: DataChunk) -> None:
-        assert self._last_received_tsn is not None
-        ahead = (chunk.tsn - self._last_received_tsn) % SCTP_TSN_MODULO
-        if 0 < ahead < SCTP_TSN_MODULO // 2 and chunk.tsn not in self._sack_misordered:
-            if chunk.stream_id >= MAX_STREAMS:
-                self.counters.strangers += 1
-                self._sack_needed = True
-                self._mark_received(chunk.tsn)
-                return
-            if not self._has_room(len(chunk.user_data), ahead):
-                # RFC 9260 section 6.2: dropped and not acknowledged, so it comes again
-                self.counters.pushed_back += 1
-                self._sack_needed = True
-                return
-        await self._take(chunk)
-        incomplete = WINDOW - self._advertised_rwnd - self.held
-        if incomplete > MOST_IN_PIECES or not self._keeps_few(2 * MAX_PIECES):
-            self.end("the peer sent a message without an end")
-
-    async def _take(self, chunk: DataChunk) -> None:
-        """As aiortc does, which looks for whole messages after every chunk."""
-        self._sack_needed = True
-        if self._mark_received(chunk.tsn):
-            return
-        stream = self._get_inbound_stream(chunk.stream_id)
-        before = len(stream.reassembly)
-        stream.add_chunk(chunk)
-        self._advertised_rwnd -= len(chunk.user_data)
-        if chunk.flags & SCTP_DATA_LAST_FRAG or stream.reassembly[-1] is not chunk:
-            for message in stream.pop_messages():
-                self._advertised_rwnd += len(message[2])
-                await self._receive(*message)
-        self._pieces += len(stream.reassembly) - before
-        await self._reset_deferred_streams()
-
-    def _has_room(self, size: int, ahead: int) -> bool:
-        if ahead > MAX_AHEAD or self.held >= WINDOW:
-            return False
-        # What is next in turn completes messages, and makes room.
-        return ahead == 1 or (self._advertised_rwnd >= size and self._keeps_few(MAX_PIECES))
-
-    def _keeps_few(self, most: int) -> bool:
-        """Whether fewer chunks than ``most`` wait for the rest of their messages."""
-        if self._pieces >= most:  # some may have been given up since they were counted
-            self._pieces = sum(len(s.reassembly) for s in self._inbound_streams.values())
-        return self._pieces < most
-
-    def _mark_received(self, tsn: int) -> bool:
-        """Whether a chunk has come before. aiortc sorts all that came out of turn, each time."""
-        assert self._last_received_tsn is not None
-        ahead = (tsn - self._last_received_tsn) % SCTP_TSN_MODULO
-        if not 0 < ahead < SCTP_TSN_MODULO // 2 or tsn in self._sack_misordered:
-            self._sack_duplicates.append(tsn)
-            return True
-        if ahead > 1:
-            self._sack_misordered.add(tsn)
-            return False
-        while True:
-            self._last_received_tsn = tsn
-            tsn = (tsn + 1) % SCTP_TSN_MODULO
-            if tsn not in self._sack_misordered:
-                return False
-            self._sack_misordered.remove(tsn)
-
     async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
         beyond = (self._local_tsn - 1 - chunk.cumulative_tsn) % SCTP_TSN_MODULO
         last = 0
@@ -317,16 +230,6 @@ class Association(RTCSctpTransport):
             await super()._receive_sack_chunk(chunk)
             # What was acknowledged has made room.
             await self._data_channel_flush()
-
-    async def _receive_forward_tsn_chunk(self, chunk: ForwardTsnChunk) -> None:
-        chunk.streams = [s for s in chunk.streams if s[0] in self._data_channels]
-        await super()._receive_forward_tsn_chunk(chunk)
-
-    async def _send_chunk(self, chunk: Chunk) -> None:
-        if isinstance(chunk, SackChunk):
-            chunk.gaps = chunk.gaps[:MAX_GAPS]
-            chunk.duplicates = chunk.duplicates[:16]
-        await super()._send_chunk(chunk)
 
     async def _send(
         self,
@@ -412,11 +315,6 @@ class Association(RTCSctpTransport):
         if not self._above.channel_opened(channel):
             self.counters.refused_channels += 1
             self._data_channel_close(channel)
-
-    def hold(self, cost: int) -> None:
-        """A message waits for a reader that will come: the window is so much smaller."""
-        self.held += cost
-        self._advertised_rwnd -= cost
 
     def _data_channel_close(self, channel: RTCDataChannel) -> None:
         if channel.id is not None:

@@ -8,6 +8,7 @@ CHUNK_HEADER = 4
 _DATA, _INIT, _INIT_ACK, _SACK, _FORWARD_TSN = 0, 1, 2, 3, 192
 _LEAST_LENGTH = {_DATA: 17, _INIT: 20, _INIT_ACK: 20, _SACK: 16, _FORWARD_TSN: 8}
 """Bytes of a chunk with its header; of DATA with at least one byte (section 3.3.1)."""
+_BARE_SACK = bytes((_SACK, 0, 0, 16))
 _PARAMETERS_AT = {_INIT: 20, _INIT_ACK: 20, 4: 4, 5: 4, 6: 4, 9: 4, 130: 4}
 """Where parameters or causes begin: heartbeats, ABORT, ERROR and RE-CONFIG have nothing else."""
 
@@ -30,6 +31,13 @@ def is_well_formed(packet: bytes) -> bool:
             return False
         at += _padded(length)
     return True
+
+
+def acknowledges_alone(packet: bytes) -> bool:
+    """Whether there is one SACK in a packet and nothing else, and no gap or duplicate in it."""
+    return (
+        len(packet) == COMMON_HEADER + 16 and packet[12:16] == _BARE_SACK and not any(packet[24:])
+    )
 
 
 def _parameters_add_up(packet: bytes, at: int, end: int) -> bool:

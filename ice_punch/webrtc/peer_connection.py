@@ -25,11 +25,14 @@ from ice_punch.net.ice_server import IceServer
 from ice_punch.sdp.attributes import OPTION
 from ice_punch.webrtc.ice_gatherer import IceGatherer, servers_of
 from ice_punch.webrtc.path_stats import path_stats
+from ice_punch.webrtc.sctp_transport import SctpTransport
 
 Ports = tuple[int, int]
 
 _MAKE_TRANSPORT = "_RTCPeerConnection__createDtlsTransport"
-"""The one method of aiortc's class that makes gatherers. Everything else of it is as it is."""
+_MAKE_SCTP = "_RTCPeerConnection__createSctpTransport"
+"""The methods of aiortc's class that make gatherers, and SCTP transports. Everything else of it is
+as it is."""
 
 
 class PeerConnection(RTCPeerConnection):
@@ -60,11 +63,12 @@ class PeerConnection(RTCPeerConnection):
     # -- other gatherers in aiortc's place --------------------------------------------------------
 
     def _RTCPeerConnection__createDtlsTransport(self) -> RTCDtlsTransport:  # noqa: N802
-        theirs = getattr(RTCPeerConnection, _MAKE_TRANSPORT)
-        names = {**theirs.__globals__, "RTCIceGatherer": self._make_gatherer}
-        ours = FunctionType(theirs.__code__, names, closure=theirs.__closure__)
+        ours = _with_name(_MAKE_TRANSPORT, "RTCIceGatherer", self._make_gatherer)
         transport: RTCDtlsTransport = ours(self)
         return transport
+
+    def _RTCPeerConnection__createSctpTransport(self) -> None:  # noqa: N802
+        _with_name(_MAKE_SCTP, "RTCSctpTransport", SctpTransport)(self)
 
     def _make_gatherer(self, iceServers: list[RTCIceServer] | None = None, **more: Any) -> object:  # noqa: N803
         # The configuration's servers are among the options already.
@@ -234,7 +238,7 @@ def peer_connection(
     default it does so where somebody listens for that event. Raises InvalidConfiguration for a bad
     URI or port range.
     """
-    if not hasattr(RTCPeerConnection, _MAKE_TRANSPORT):
+    if not (hasattr(RTCPeerConnection, _MAKE_TRANSPORT) and hasattr(RTCPeerConnection, _MAKE_SCTP)):
         raise ExtraMissing(
             f"ice_punch.webrtc.peer_connection does not know aiortc {version('aiortc')}: "
             "pip install 'ice-punch[webrtc]'"
@@ -253,6 +257,13 @@ def peer_connection(
         agent_config=agent_config,
         trickle=trickle,
     )
+
+
+def _with_name(method: str, name: str, value: object) -> FunctionType:
+    """A method of aiortc's class in whose globals a name is another's."""
+    theirs = getattr(RTCPeerConnection, method)
+    names = {**theirs.__globals__, name: value}
+    return FunctionType(theirs.__code__, names, closure=theirs.__closure__)
 
 
 def _options(ice_options: str | None) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from ice_punch.webrtc import (
     data_channel,
     echo,
     files,
+    receiving,
     send_file,
 )
 
@@ -63,11 +64,11 @@ def test_the_bounds_are_those_of_the_code() -> None:
     for words, number in (
         ("{} at once; label and protocol", association.MAX_CHANNELS),
         ("label and protocol {} bytes", association.MAX_NAME),
-        ("{} streams", association.MAX_STREAMS),
-        ("{} chunks beyond one that is missing", association.MAX_AHEAD),
+        ("{} streams", receiving.MAX_STREAMS),
+        ("{} chunks beyond one that is missing", receiving.MAX_AHEAD),
         ("{} KiB a channel", data_channel.SEND_BUFFER // 1024),
         ("{} MiB a reliable channel", data_channel.UNREAD // 2**20),
-        ("{} MiB of window", association.WINDOW // 2**20),
+        ("{} MiB of window", receiving.WINDOW // 2**20),
     ):
         assert words.format(number) in bounds
     for number in (association.MAX_MESSAGE_SIZE, channel.MAX_DATAGRAM):
