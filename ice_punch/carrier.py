@@ -37,6 +37,7 @@ class Carrier:
             capacity=send_queue,
             newest_wins=newest_wins,
             sink_one=self._data.send_one,
+            sink_alike=self._data.send_alike,
         )
         """What ``send`` fills."""
         self._on_path_changed: Callable[[], None] | None = None
@@ -108,6 +109,11 @@ class Carrier:
     def set_kernel_pacing(self, rate: float | None) -> None:
         """Have the kernel spread packets too, where its queueing does that."""
         self._data.set_pacing_rate(rate)
+
+    @property
+    def joins(self) -> bool:
+        """Whether datagrams of one size leave best back to back."""
+        return self._data.joins
 
     @property
     def congested(self) -> bool:

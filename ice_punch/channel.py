@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 from types import TracebackType
 
+from ice_punch.batches import COOKIE, as_sequence, size_of_each
 from ice_punch.channel_stats import ChannelStats
 from ice_punch.connection import IceConnection
 from ice_punch.connection_events import ConnectionEvent
 from ice_punch.datagram import Buffer
-from ice_punch.datagram_end import COOKIE, LIKE_STUN, DatagramEnd
+from ice_punch.datagram_end import LIKE_STUN, DatagramEnd
 from ice_punch.diagnosis import Diagnosis
 from ice_punch.dtls import DtlsMachine, HandshakeCompleted, HandshakeFailedEvent, PeerClosed
 from ice_punch.dtls_driver import DtlsDriver
@@ -27,7 +28,7 @@ from ice_punch.errors import (
 )
 from ice_punch.ice import IceState, StateChanged
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
-from ice_punch.outbox import SEND_QUEUE, Outbox, as_sequence
+from ice_punch.outbox import SEND_QUEUE, Outbox
 from ice_punch.path import Path
 from ice_punch.report import Report
 
@@ -112,6 +113,7 @@ class Channel(DatagramEnd):
                 capacity=send_queue,
                 newest_wins=newest_wins,
                 sink_one=self._dtls.send_one,
+                sink_alike=self._encrypt_alike,
             )
             connection.carrier.set_path_handler(self._on_path, self._outbox.resume)
         if connection.state is IceState.FAILED:
@@ -227,6 +229,9 @@ class Channel(DatagramEnd):
         if self._dtls is None:
             self.connection.send_many_nowait(datagrams)
             return
+        if size := size_of_each(datagrams):
+            self._outbox.put_alike(datagrams, size)
+            return
         if not all(datagrams):
             raise DatagramRefused(EMPTY)
         self._outbox.put_many(datagrams)
@@ -321,6 +326,13 @@ class Channel(DatagramEnd):
         if self.connection.carrier.congested:
             return 0
         self._dtls.send_many(datagrams)
+        return len(datagrams)
+
+    def _encrypt_alike(self, datagrams: Sequence[Buffer], size: int, _: bytes | None) -> int:
+        assert self._dtls is not None
+        if self.connection.carrier.congested:
+            return 0
+        self._dtls.send_many(datagrams, size)
         return len(datagrams)
 
     def _on_path(self) -> None:

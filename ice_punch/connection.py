@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ice_punch.batches import COOKIE, as_sequence, may_hold_stun, size_of_each
 from ice_punch.carrier import Carrier
 from ice_punch.connection_events import ConnectionEvent, Subscribers
 from ice_punch.datagram import Buffer, RandomSource
-from ice_punch.datagram_end import COOKIE, LIKE_STUN, DatagramEnd
+from ice_punch.datagram_end import LIKE_STUN, DatagramEnd
 from ice_punch.detached import DetachedSocket
 from ice_punch.diagnosis import Diagnosis, why_relayed
 from ice_punch.driver import SYSTEM_RANDOM, AgentDriver, common_pacer
@@ -44,7 +45,7 @@ from ice_punch.ice import (
 from ice_punch.inbox import RECEIVE_QUEUE, Inbox
 from ice_punch.net.gatherer import GatheringOptions
 from ice_punch.net.ice_server import IceServer
-from ice_punch.outbox import SEND_QUEUE, as_sequence
+from ice_punch.outbox import PART, SEND_QUEUE
 from ice_punch.path import Path
 from ice_punch.sdp import make_pwd, make_ufrag
 
@@ -224,6 +225,12 @@ class IceConnection(Exchange, DatagramEnd):
     def send_many_nowait(self, datagrams: Iterable[Buffer]) -> None:
         """``send_nowait`` for several, in order, or for none of them if one is refused."""
         datagrams = as_sequence(datagrams)
+        size = size_of_each(datagrams) if self.carrier.joins else 0
+        if size > 4 and len(datagrams) <= PART:
+            joined = b"".join(datagrams)
+            if not may_hold_stun(joined, len(joined), size):
+                self._outbox.put_alike(datagrams, size, joined)
+                return
         if [True for data in datagrams if data and data[0] < 4 and data[4:8] == COOKIE]:
             raise DatagramRefused(LIKE_STUN)
         self._outbox.put_many(datagrams)

@@ -167,6 +167,18 @@ class DataPath:
             self._note_losses(done, before)
         return done
 
+    @property
+    def joins(self) -> bool:
+        """Whether datagrams of one size leave best back to back."""
+        return self._socket is not None and self._socket.segments
+
+    def send_alike(self, datagrams: Sequence[Buffer], size: int, joined: bytes | None) -> int:
+        """``send_many`` for datagrams of ``size`` bytes each, and the same back to back if the
+        caller has them so."""
+        if joined is None:
+            return self.send_many(datagrams, [size] * len(datagrams))
+        return self.send_segments(joined, size) // size
+
     def send_one(self, data: Buffer) -> bool:
         """``send_many`` for one datagram: whether it is dealt with."""
         size = len(data)
@@ -180,8 +192,11 @@ class DataPath:
     def send_segments(self, buffer: Buffer, size: int) -> int:
         """``send_many`` for datagrams of ``size`` bytes back to back, of which the last may be
         shorter. How many bytes are dealt with."""
-        self._note_sending((size,))
+        if size > self._largest or self._clock() >= self._told_at + TELL_EVERY:
+            self._note_sending((size,))
         sock = self._socket
+        if sock is not None and sock.send_packet_now(buffer, size, self._destination):
+            return len(buffer)
         if sock is None:
             view = memoryview(buffer)
             return size * self._send_each([view[n : n + size] for n in range(0, len(view), size)])

@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+from ice_punch.batches import as_sequence
 from ice_punch.datagram import Buffer
 from ice_punch.inbox import Inbox
-from ice_punch.outbox import PART, Outbox, as_sequence
-from ice_punch.stun import MAGIC_COOKIE
+from ice_punch.outbox import PART, Outbox
 
-COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 LIKE_STUN = "a datagram that looks like STUN can not be told from it"
 
 
@@ -41,10 +40,11 @@ class DatagramEnd(ABC):
 
     async def send_many(self, datagrams: Iterable[Buffer]) -> None:
         """``send_many_nowait``, a part at a time, each once there is room. Raises the same."""
-        datagrams = as_sequence(datagrams)
+        datagrams, outbox = as_sequence(datagrams), self._outbox
         for start in range(0, len(datagrams), PART):
-            part = datagrams[start : start + PART]
-            await self._outbox.room(len(part))
+            part = datagrams[start : start + PART] if len(datagrams) > PART else datagrams
+            if not outbox.welcome(len(part)):
+                await outbox.room(0)
             self.send_many_nowait(part)
 
     async def recv(self) -> bytes:

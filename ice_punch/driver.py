@@ -7,6 +7,7 @@ import random
 import weakref
 from collections.abc import Callable, Sequence
 
+from ice_punch.batches import may_hold_stun
 from ice_punch.data_path import TELL_EVERY, DataPath
 from ice_punch.datagram import Address
 from ice_punch.ice import MINIMUM_TA, Agent, DataReceived, Event, Pacer, resembles_stun
@@ -175,7 +176,7 @@ class AgentDriver:
         if size == segment > 4:
             perhaps_stun = buffer[4] == _COOKIE_BEGINS
         else:
-            perhaps_stun = not size or _COOKIE_BEGINS in buffer[4:size:segment]
+            perhaps_stun = not size or may_hold_stun(buffer, size, segment)
         if perhaps_stun:
             self._sort(split(buffer, size, segment), source, local)
         elif self._accepts(-(-size // segment), source, local):

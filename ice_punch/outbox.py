@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
+from ice_punch.batches import size_of_each
 from ice_punch.datagram import Buffer
 from ice_punch.errors import DatagramTooLarge, InvalidConfiguration
 from ice_punch.net.clock import clock_of
@@ -21,16 +22,17 @@ PART = 256
 SAME_TURN = 0.001
 """Seconds after which the event loop has come to another turn, as far as it matters here."""
 YIELD_AFTER = 256
-"""Datagrams that ``send`` takes in a row before it lets other tasks run."""
+"""Datagrams that ``send`` takes in a row before it lets other tasks run. What they cost in a batch
+is a quarter of that."""
 
 Sink = Callable[[Sequence[Buffer], Sequence[int]], int]
 """Sends datagrams, of so many bytes each, in order, and returns how many it has dealt with; the
 rest waits for ``resume``."""
 
 
-def as_sequence(datagrams: Iterable[Buffer]) -> Sequence[Buffer]:
-    """Datagrams that can be counted and cut into parts."""
-    return datagrams if isinstance(datagrams, list | tuple) else list(datagrams)
+SinkAlike = Callable[[Sequence[Buffer], int, bytes | None], int]
+"""The same for datagrams of so many bytes each; the last argument has them back to back, or None.
+"""
 
 
 class _Perishable(NamedTuple):
@@ -59,9 +61,11 @@ class Outbox:
         capacity: int = SEND_QUEUE,
         newest_wins: bool = False,
         sink_one: Callable[[bytes], bool] | None = None,
+        sink_alike: SinkAlike | None = None,
     ) -> None:
         """``raise_end`` raises what there is to raise where ``limit`` is below zero. ``sink_one``
-        is ``sink`` for one datagram, with fewer steps: False where it has to wait."""
+        is ``sink`` for one datagram, with fewer steps: False where it has to wait; ``sink_alike``
+        for many of one size."""
         if capacity < 1:
             raise InvalidConfiguration(f"a queue of {capacity} datagrams holds nothing")
         self.limit = -1
@@ -79,6 +83,7 @@ class Outbox:
         """Still in the queue when the end came."""
         self._sink = sink
         self._sink_one = sink_one
+        self._sink_alike = sink_alike
         self._raise_end = raise_end
         self._capacity = capacity
         self._loop = asyncio.get_running_loop()
@@ -139,6 +144,10 @@ class Outbox:
 
     def put_many(self, datagrams: Sequence[Buffer]) -> None:
         """Take datagrams in order, or none of them. Raises as ``put``."""
+        size = size_of_each(datagrams)
+        if size and self._sink_alike is not None:
+            self.put_alike(datagrams, size)
+            return
         if memoryview in set(map(type, datagrams)):  # its length may not be one of bytes
             datagrams = [bytes(d) if type(d) is memoryview else d for d in datagrams]
         sizes = list(map(len, datagrams))
@@ -153,6 +162,22 @@ class Outbox:
                 return
             datagrams = datagrams[done:]
         self._queue += [d if type(d) is bytes else bytes(d) for d in datagrams]
+        self.flush()
+        self._bound()
+
+    def put_alike(
+        self, datagrams: Sequence[Buffer], size: int, joined: bytes | None = None
+    ) -> None:
+        """``put_many`` for datagrams of ``size`` bytes each, one at least, and the same back to
+        back if the caller has them so."""
+        if size > self.limit:
+            self._refuse(datagrams[0])
+        if not self._queue and not self._stuck and self._bucket is None:
+            done = self._give_alike(datagrams, size, joined)
+            if done == len(datagrams):
+                return
+            datagrams = datagrams[done:]
+        self._queue += cast(Sequence[bytes], datagrams)
         self.flush()
         self._bound()
 
@@ -255,6 +280,27 @@ class Outbox:
             self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (size + 40)))
         return True
 
+    def _give_alike(self, datagrams: Sequence[Buffer], size: int, joined: bytes | None) -> int:
+        """``_give`` for datagrams of ``size`` bytes each."""
+        if self._sink_alike is None:
+            return self._give(datagrams, [size] * len(datagrams))
+        if self._giving:
+            return 0
+        self._giving = True
+        try:
+            done = self._sink_alike(datagrams, size, joined)
+        finally:
+            self._giving = False
+        self._blocked = done < len(datagrams)
+        self.sent += done
+        self.sent_bytes += done * size
+        if self._bucket is not None:
+            self._bucket.spend(done * size)
+        if size != self._full_for:
+            self._full_for = size
+            self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (size + 40)))
+        return done
+
     def resume(self) -> None:
         """The sink takes datagrams again, or another one may."""
         self._blocked = False
@@ -339,6 +385,11 @@ class Outbox:
         """Whether it takes ``room(0)`` to take in one more datagram."""
         self._streak += 1
         return self._blocked or self._timer is not None or self._streak >= YIELD_AFTER
+
+    def welcome(self, count: int) -> bool:
+        """Whether a batch of ``count`` more datagrams may be put now; if not, `room` waits."""
+        self._streak += -(-count // 4)
+        return self._streak < YIELD_AFTER and not (self._queue and self.congested)
 
     async def room(self, count: int = 1) -> None:
         """Return when ``count`` more datagrams are welcome; every so often let other tasks run."""

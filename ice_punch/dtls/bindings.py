@@ -56,6 +56,7 @@ def _cutter(size: int, count: int) -> Struct:
     """Copies datagrams of ``size`` bytes out of a tray, in one call."""
     return Struct(f"{size}s{SLOT - size}x" * (count - 1) + f"{size}s")
 
+
 # The buffers that single records leave from and come in last, as OpenSSL's calls take them: an
 # event loop has one of each.
 _records: tuple[bytearray, Any, memoryview] | None = None
@@ -140,7 +141,7 @@ class BindingsCodec:
         return memoryview(_ffi.buffer(output, size))
 
     def encrypt_alike(
-        self, datagrams: Sequence[bytes], each: int, room: int, into: bytearray | None = None
+        self, datagrams: Sequence[Buffer], each: int, room: int, into: bytearray | None = None
     ) -> memoryview:
         """`encrypt` for datagrams of ``each`` bytes, which are bytes objects: the loop is C's."""
         write, ssl, left = _binding.SSL_write, self._ssl, iter(datagrams)

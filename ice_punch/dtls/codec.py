@@ -25,7 +25,7 @@ class Codec(Protocol):
     ) -> memoryview: ...
 
     def encrypt_alike(
-        self, datagrams: Sequence[bytes], each: int, room: int, into: bytearray | None = None
+        self, datagrams: Sequence[Buffer], each: int, room: int, into: bytearray | None = None
     ) -> memoryview: ...
 
     def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer: ...
@@ -59,7 +59,7 @@ class PublicCodec:
         return memoryview(self._connection.bio_read(room))
 
     def encrypt_alike(
-        self, datagrams: Sequence[bytes], each: int, room: int, into: bytearray | None = None
+        self, datagrams: Sequence[Buffer], each: int, room: int, into: bytearray | None = None
     ) -> memoryview:
         return self.encrypt(datagrams, room, into)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import cast
 
 from OpenSSL import SSL
 
@@ -188,7 +187,7 @@ class DtlsMachine:
             raise self._not_open()
         try:
             if each:
-                segments = traffic.encrypt_alike(cast(Sequence[bytes], datagrams), each, into)
+                segments = traffic.encrypt_alike(datagrams, each, into)
             else:
                 segments = traffic.encrypt(datagrams, into)
         except SSL.Error as error:

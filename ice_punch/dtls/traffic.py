@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from OpenSSL import SSL
 
@@ -90,7 +89,7 @@ class Traffic:
         if 0 in lengths:
             raise DatagramRefused("DTLS does not carry empty datagrams")
         if len(lengths) == 1 and types == {bytes}:
-            return self.encrypt_alike(cast(Sequence[bytes], datagrams), lengths.pop(), into)
+            return self.encrypt_alike(datagrams, lengths.pop(), into)
         sizes = list(map(len, datagrams))
         added = records.HEADER_SIZE + self.expansion
         total = sum(sizes) + added * count
@@ -99,7 +98,7 @@ class Traffic:
         return cut(buffer, sizes, added) if len(buffer) == total else cut_by_header(buffer)
 
     def encrypt_alike(
-        self, datagrams: Sequence[bytes], size: int, into: bytearray | None
+        self, datagrams: Sequence[Buffer], size: int, into: bytearray | None
     ) -> list[Segments]:
         """`encrypt` for bytes objects of ``size`` bytes each, more than none."""
         if size > self.max_datagram_size:

@@ -96,7 +96,7 @@ class ReplayingAlone(PublicCodec):
 
 class PlaintextAlike(PublicCodec):
     def encrypt_alike(
-        self, datagrams: Sequence[bytes], each: int, room: int, into: bytearray | None = None
+        self, datagrams: Sequence[Buffer], each: int, room: int, into: bytearray | None = None
     ) -> memoryview:
         super().encrypt_alike(datagrams, each, room)
         return unprotected(datagrams)

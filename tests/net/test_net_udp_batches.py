@@ -486,6 +486,54 @@ def test_a_lone_datagram_goes_to_its_handler_and_a_run_or_a_stranger_does_not(se
     run(main(), factory)
 
 
+@with_offload
+def test_a_packet_of_many_datagrams_is_read_alone_and_the_loop_comes_back_for_the_next():
+    """By then its reader has run, and nobody had to ask whether there is a next one."""
+
+    async def main():
+        received = Received()
+        turns = []
+        sender = UdpSocket.open("127.0.0.1", ignore)
+        receiver = UdpSocket.open("127.0.0.1", ignore, on_segments=received)
+        datagrams = [bytes((n,)) * 1000 for n in range(40)]
+        for _ in range(3):
+            assert sender.send_many(datagrams, receiver.local) == 40
+        while len(received.datagrams) < 120:
+            await asyncio.sleep(0)
+            turns.append(received.packets)
+        assert sorted(set(turns) - {0}) == [1, 2, 3]
+        assert received.datagrams == 3 * datagrams
+        sender.close()
+        receiver.close()
+
+    asyncio.run(main())
+
+
+@with_offload
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EIO, errno.ENOBUFS, errno.ECONNREFUSED])
+def test_a_packet_that_is_to_leave_now_leaves_whole_or_nothing_is_done(number):
+    async def main():
+        received = Received()
+        sock = spy()
+        sender = UdpSocket(sock, ignore, None, asyncio.get_running_loop())
+        receiver = UdpSocket.open("127.0.0.1", ignore, on_segments=received)
+        packet = b"".join(bytes((n,)) * 900 for n in range(30)) + b"last"
+        sock.failures = iter((number,))
+        assert not sender.send_packet_now(packet, 900, receiver.local)
+        assert (sender.stats.sent, sender.stats.dropped, sender.segments) == (0, 0, True)
+        assert sender.send_packet_now(packet, 900, receiver.local)
+        await until(lambda: len(received.datagrams) == 31)
+        assert b"".join(received.datagrams) == packet
+        assert (sender.stats.sent, sender.stats.sent_bytes) == (31, len(packet))
+        assert not sender.send_packet_now(bytes(65 * 900), 900, receiver.local), "too many"
+        assert not sender.send_packet_now(bytes(63000 + 3000), 3000, receiver.local), "too long"
+        sender.close()
+        receiver.close()
+        assert not sender.send_packet_now(packet, 900, receiver.local)
+
+    asyncio.run(main())
+
+
 def test_large_datagrams_in_a_row_fit_the_buffer():
     async def main():
         received = Received()

@@ -207,6 +207,7 @@ def test_what_can_not_be_sent_is_refused_with_the_whole_batch(encrypt: bool) -> 
                 lambda: a.send_nowait(refused),
                 lambda: a.send_nowait(refused, expires_in=1),
                 lambda: a.send_many_nowait([b"fine", refused]),
+                lambda: a.send_many_nowait([bytes(len(refused)), refused, bytes(len(refused))]),
             ):
                 with pytest.raises(DatagramRefused):
                     attempt()

@@ -137,6 +137,66 @@ def test_a_batch_leaves_whole_and_behind_what_was_sent_before() -> None:
     run(test)
 
 
+def test_datagrams_of_one_size_go_another_way_and_keep_their_order() -> None:
+    """By the sink for those, for as long as it takes them, and by the queue from then on."""
+
+    async def test() -> None:
+        kernel, alike = Kernel(), []
+
+        def sink_alike(datagrams: Any, size: int, joined: bytes | None) -> int:
+            assert {len(data) for data in datagrams} == {size}
+            assert joined is None
+            done = kernel(datagrams, [size] * len(datagrams))
+            alike.append(done)
+            return done
+
+        outbox = outbox_of(kernel, sink_alike=sink_alike)
+        outbox.put_many(numbers(10, 30))
+        assert alike == [20]
+        kernel.room = 5
+        outbox.put_many(numbers(30, 40))
+        outbox.put_many(numbers(40, 50))
+        assert alike == [20, 5]
+        assert (kernel.sent, outbox.queued) == (numbers(10, 35), 15)
+        kernel.room = None
+        outbox.resume()
+        outbox.put_many([b"mixed", b"sizes!"])
+        assert kernel.sent == [*numbers(10, 50), b"mixed", b"sizes!"]
+        assert (outbox.sent, outbox.sent_bytes) == (42, 91)
+        with pytest.raises(DatagramTooLarge):
+            outbox.put_many([bytes(1253)] * 2)
+        assert outbox.queued == 0
+
+    run(test)
+
+
+def test_datagrams_of_one_size_keep_to_the_pacing_rate() -> None:
+    async def test() -> None:
+        kernel, alike = Kernel(), Kernel()
+        outbox = outbox_of(
+            kernel, sink_alike=lambda datagrams, size, _: alike(datagrams, [size] * len(datagrams))
+        )
+        outbox.pacing_rate = 1e6
+        outbox.put_many([bytes(1000)] * 20)
+        assert (len(kernel.sent), alike.sent, outbox.queued) == (4, [], 16)
+
+    run(test)
+
+
+def test_a_batch_counts_as_a_quarter_when_others_are_to_run() -> None:
+    async def test() -> None:
+        kernel = Kernel()
+        outbox = outbox_of(kernel, capacity=4)
+        assert [outbox.welcome(52) for _ in range(20)] == [True] * 19 + [False]
+        await outbox.room(0)
+        assert outbox.welcome(52)
+        kernel.room = 0
+        outbox.put_many(numbers(0, 3))
+        assert not outbox.welcome(1), "half of the queue is taken"
+
+    run(test)
+
+
 def test_what_is_sent_may_be_changed_afterwards() -> None:
     async def test() -> None:
         kernel = Kernel()

@@ -12,6 +12,9 @@ from ice_punch.net.udp import offload
 from ice_punch.net.udp.stats import UdpStats
 
 MAX_DATAGRAM = 65535
+MANY = 32
+"""Datagrams in one packet after which the event loop comes back for the next: by then these are
+read, their memory is free again, and whether there are more is known without being asked."""
 LONE = 8
 """After so many single datagrams it is seen only every so often whether a second one is there: to
 be told that there is none costs as much as to read one."""
@@ -105,7 +108,8 @@ class Receiver:
                 limit -= 1
                 self._drain_errors()
                 continue
-            limit -= -(-size // each) if each else 1
+            count = -(-size // each) if each else 1
+            limit -= count
             if filled and sender == source and size and (each == segment or size == each < segment):
                 filled += size
             else:
@@ -116,6 +120,10 @@ class Receiver:
                         return
                     buffer[:size] = kept
                 filled, segment, source = size, each, sender
+            if count >= MANY:
+                self._lone = 0
+                self._hand_over(handler, filled, segment, source)
+                return
             if not size or filled % segment or filled >= MAX_DATAGRAM:
                 if not self._hand_over(handler, filled, segment, source):
                     return

@@ -49,6 +49,9 @@ class Sender:
         """Instead of the socket, where the event loop can not watch descriptors."""
         self._socket = sock
         self._stats = stats
+        self._control: list[tuple[int, int, bytes]] = []
+        self._control_for = 0
+        """Bytes of the datagrams that the control message is made for."""
         self._drain_errors = drain_errors
         self._report = report
 
@@ -66,6 +69,23 @@ class Sender:
             return False
         self._stats.sent += 1
         self._stats.sent_bytes += size
+        return True
+
+    def packet_now(self, data: Buffer, size: int, destination: Address) -> bool:
+        """`now` for datagrams of ``size`` bytes back to back, the last of which may be shorter, as
+        one packet; False too where they are more than that can hold."""
+        total = len(data)
+        count = -(-total // size)
+        if not self.segments_work or count > offload.MAX_SEGMENTS or total > offload.MAX_BYTES:
+            return False
+        if size != self._control_for:
+            self._control, self._control_for = offload.segment_control(size), size
+        try:
+            self._socket.sendmsg((data,), self._control, 0, destination)
+        except (OSError, OverflowError):
+            return False
+        self._stats.sent += count
+        self._stats.sent_bytes += total
         return True
 
     def many(self, datagrams: Sequence[Buffer], sizes: Sequence[int], destination: Address) -> int:

@@ -171,6 +171,13 @@ class UdpSocket:
         stats.sent_bytes += size
         return True
 
+    def send_packet_now(self, data: Buffer, size: int, destination: Address) -> bool:
+        """``send_now`` for datagrams of ``size`` bytes back to back, which the kernel is to cut;
+        the last may be shorter. False: nothing was done, and ``send_segments`` tells why."""
+        if self._closed or self._unsent or self._starting is not None:
+            return False
+        return self._sender.packet_now(data, size, destination)
+
     def send_many(
         self,
         datagrams: Sequence[Buffer],
