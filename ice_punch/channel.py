@@ -311,7 +311,9 @@ class Channel(DatagramEnd):
         if self._handler is None:
             self._inbox.put_alone(data)
         else:
-            self._inbox.count(1, len(data))
+            inbox = self._inbox
+            inbox.received += 1
+            inbox.received_bytes += len(data)
             self._handler(data)
 
     # -- DTLS ---------------------------------------------------------------------------------

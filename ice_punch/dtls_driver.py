@@ -83,8 +83,7 @@ class DtlsDriver:
         """Encrypt datagrams together and send them in order, in as few system calls as the kernel
         allows. Those for which the path has become too narrow are dropped and counted. Whoever
         knows that all are bytes objects of ``each`` bytes spares them being looked at."""
-        if len(datagrams) == 1:
-            self._send_one(datagrams[0])
+        if len(datagrams) == 1 and self.send_one(datagrams[0]):
             return
         if not datagrams:
             return
@@ -98,26 +97,24 @@ class DtlsDriver:
 
     def send_one(self, data: Buffer) -> bool:
         """`send_many` for one datagram, as long as there is room below; whether there was."""
-        if self._path.congested:
+        path = self._path
+        if path.congested:
             return False
-        self._send_one(data)
-        return True
-
-    def _send_one(self, data: Buffer) -> None:
         try:
             record = self._machine.encrypt_one(data, self._records)
         except DatagramTooLarge:
             self._carrier.losses.too_large += 1
-            return
+            return True
         except ChannelClosed:
             self._pump(self._loop.time())
-            return
-        if self._path.send_one(record):
-            return
+            return True
+        if path.send_one(record):
+            return True
         try:
             self._carrier.send_record(record)
         except IcePunchError as error:
             self._on_error(error)
+        return True
 
     def _send_part(self, datagrams: Sequence[Buffer], each: int = 0) -> None:
         try:

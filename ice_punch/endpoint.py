@@ -45,11 +45,11 @@ class ChannelTransport(asyncio.DatagramTransport):
         """Send one datagram. Raises what asyncio's own transport does: TypeError for what is no
         bytes, ValueError for another address than the peer's. What can not be sent is told to the
         protocol's ``error_received``; past the end it is dropped."""
-        if not isinstance(data, bytes | bytearray | memoryview):
+        if type(data) is not bytes and not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data is bytes-like, not {type(data).__name__}")
         if addr is not None and tuple(addr[:2]) != self._remote:
             raise ValueError(f"the address is None or {self._remote}, not {addr}")
-        if self.is_closing():
+        if self._lost or self._closing is not None:
             return
         try:
             self._channel.send_nowait(data)

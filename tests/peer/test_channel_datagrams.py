@@ -133,21 +133,25 @@ def test_an_answer_leaves_in_the_turn_in_which_the_question_came(
         async with channels(encrypt=encrypt) as (a, b):
             socket = b.connection._driver.data._socket
             assert socket is not None
-            readable = socket._receiver.packets
             answers: list[int] = []
 
             async def answer() -> None:
                 async for data in b:
                     await b.send(data)
 
-            def watched(*arguments: Any) -> None:
-                before = socket.stats.sent
-                readable(*arguments)
-                answers.append(socket.stats.sent - before)
+            def watched(read: Callable[..., Any]) -> Callable[..., Any]:
+                def reads(*arguments: Any) -> Any:
+                    before = socket.stats.sent
+                    result = read(*arguments)
+                    answers.append(socket.stats.sent - before)
+                    return result
+
+                return reads
 
             answering = asyncio.ensure_future(answer())
             await asyncio.sleep(0)
-            socket._receiver.packets = watched  # type: ignore[method-assign]
+            receiver: Any = socket._receiver
+            receiver.lone, receiver.packets = watched(receiver.lone), watched(receiver.packets)
             for data in numbers(0, 50):
                 a.send_nowait(data)
                 assert await asyncio.wait_for(a.recv(), 5) == data

@@ -53,8 +53,36 @@ class Receiver:
         """Gets the only datagram of a readiness event first."""
         self.not_alone: Container[Address] = ()
         """Sources whose datagrams it does not get."""
+        self._room = (self._view,)
+        self._first: tuple[int, int, Address] | None = None
+        """What `lone` has received and leaves to `packets`."""
         self._lone = 0
         """Times in a row that exactly one datagram was there to be read."""
+
+    def lone(self, handler: Callable[[bytearray, int, int, Address], bool]) -> bool:
+        """Where datagrams came one by one lately: read no more than one, in few steps. False:
+        `packets` has to be called."""
+        if self._lone < LONE or not self._lone % LONE:
+            return False
+        try:
+            if self.segments:
+                size, ancillary, _, sender = self._socket.recvmsg_into(
+                    self._room, offload.ANCILLARY_SPACE
+                )
+                if ancillary:
+                    each = offload.segment_size(ancillary, size)
+                    if each != size:
+                        self._first = size, each, sender[:2]
+                        return False
+            else:
+                size, sender = self._socket.recvfrom_into(self._buffer)
+        except OSError:
+            self._drain_errors()
+            return True
+        # It is alone, as those before it were; if it is not, the event loop comes back.
+        self._lone += 1
+        self._hand_over_alone(handler, size, sender[:2])
+        return True
 
     def datagrams(self, handler: Callable[[bytes, Address], bool], limit: int) -> None:
         """Up to ``limit`` datagrams, one by one."""
@@ -78,20 +106,7 @@ class Receiver:
         those that the kernel has put together, and those that it has not. ``handler`` gets the
         buffer, how many bytes there are, and the size of each. It ends with the packet that reaches
         ``limit`` datagrams."""
-        first: tuple[int, int, Address] | None = None
-        if self._lone >= LONE and self._lone % LONE:
-            try:
-                first = size, each, sender = self._next(self._view)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._drain_errors()
-            else:
-                if size == each:
-                    # It is alone, as those before it were; if not, the event loop comes back.
-                    self._lone += 1
-                    self._hand_over_alone(handler, size, sender)
-                    return
+        first, self._first = self._first, None
         buffer, view = self._buffer, self._view
         filled = segment = 0
         source: Address = ("", 0)

@@ -71,6 +71,8 @@ class UdpSocket:
         self._socket = sock
         self._loop = loop
         self._closed = False
+        self.congested = False
+        """Whether the kernel takes no more for now."""
         self._unsent: list[tuple[bytes, Address]] = []
         self._blocked = False
         self._on_segments = on_segments
@@ -134,11 +136,6 @@ class UdpSocket:
     def receives_segments(self) -> bool:
         """Whether the kernel may hand in several datagrams as one packet."""
         return self._receiver.segments
-
-    @property
-    def congested(self) -> bool:
-        """Whether the kernel takes no more for now."""
-        return self._blocked or bool(self._unsent) or self._starting is not None
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -284,6 +281,7 @@ class UdpSocket:
                 self._loop.add_reader(self._socket.fileno(), self._on_readable)
         except NotImplementedError:  # Windows' proactor loop
             self._send = None
+            self.congested = True
             self._starting = self._loop.create_task(self._start_transport())
 
     async def _start_transport(self) -> None:
@@ -295,11 +293,16 @@ class UdpSocket:
         self._flush()
 
     def _on_ready(self) -> None:
-        if self._unsent or self._blocked:
+        if self.congested:
             self._flush()
-        self._on_readable()
+        if not self._receiver.lone(self._hand_over):
+            self._read()
 
     def _on_readable(self) -> None:
+        if not self._receiver.lone(self._hand_over):
+            self._read()
+
+    def _read(self) -> None:
         before = self.stats.received
         if self._on_segments is None:
             self._receiver.datagrams(self._deliver, DRAIN_LIMIT)
@@ -337,11 +340,12 @@ class UdpSocket:
             return False
         self._watch_for_room()
         self._unsent.append((data, destination))
+        self.congested = True
         return True
 
     def _block(self, done: int) -> int:
         self._watch_for_room()
-        self._blocked = True
+        self._blocked = self.congested = True
         return done
 
     def _watch_for_room(self) -> None:
@@ -355,6 +359,7 @@ class UdpSocket:
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         blocked, self._blocked = self._blocked, False
+        self.congested = False
         if self._epoll is not None:
             self._epoll.modify(self._socket.fileno(), select.EPOLLIN)
         elif self._sender.transport is None:
@@ -364,7 +369,7 @@ class UdpSocket:
         if not blocked:
             return
         if self._unsent:
-            self._blocked = True
+            self._blocked = self.congested = True
         elif self.on_writable is not None:
             self.on_writable()
 
