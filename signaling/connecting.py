@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl as ssl_module
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,6 +22,7 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
+from signaling.dialing import DELAY, dial
 from signaling.errors import ServerUnreachable, SignalingError, VersionRefused
 from signaling.limits import SERVER_FRAME
 from signaling.link import ServerUrl
@@ -31,7 +32,6 @@ from signaling.messages import SUBPROTOCOL
 _silent = logging.getLogger("signaling.client.websockets")
 _silent.setLevel(logging.CRITICAL + 1)
 
-_HAPPY_EYEBALLS_DELAY = 0.25  # RFC 8305 section 8
 _BUSY = (429, 503)
 _UNROUTABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
 _BROKEN_OFF = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
@@ -57,16 +57,20 @@ async def open_socket(
     options: dict[str, Any] = {}
     if server.secure and ssl is not None:
         options["ssl"] = ssl
-    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop) and not _is_ip(server.host):
+    proxy = _proxy(server)
+    opening = connect
+    if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        opening = _Racing
+    elif not _is_ip(server.host):
         # Only names have several addresses to race; asyncio loses a socket when one is cancelled.
-        options["happy_eyeballs_delay"] = _HAPPY_EYEBALLS_DELAY
+        options["happy_eyeballs_delay"] = DELAY
     try:
-        connection = await connect(
+        connection = await opening(
             server.websocket_url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
             user_agent_header="ice-punch",
-            proxy=None if _is_loopback(server.host) else _proxy(server),
+            proxy=proxy,
             open_timeout=None,
             ping_interval=None,
             close_timeout=close_timeout,
@@ -82,15 +86,43 @@ async def open_socket(
     return connection
 
 
-def _proxy(server: ServerUrl) -> str | Literal[True]:
-    """``True`` leaves the choice to the library, which does not know ``all_proxy``."""
+class _Racing(connect):
+    """For event loops that try the addresses of a name one after the other, such as uvloop.
+
+    That is to wait for minutes where one does not answer. Versions of the library before 17 do not
+    know the method, and wait.
+    """
+
+    async def open_tcp_connection(self) -> ClientConnection:
+        if self.proxy is not None or _is_ip(self.ws_uri.host):
+            return await super().open_tcp_connection()
+        # For this connection alone: after a redirection another one is made.
+        usual = self.create_connection_kwargs
+        sock = await dial(self.ws_uri.host, self.ws_uri.port)
+        self.create_connection_kwargs = {**usual, "sock": sock}
+        try:
+            return await super().open_tcp_connection()
+        finally:
+            self.create_connection_kwargs = usual
+
+
+def _proxy(server: ServerUrl) -> str | None:
+    """The URL of the proxy that the environment or the system wants used, never to this host.
+
+    Which of several counts is the library's rule (RFC 6455 section 4.1), but that it does not know
+    ``all_proxy``, nor proxies without a scheme.
+    """
+    if _is_loopback(server.host) or proxy_bypass(f"{server.host}:{server.port}"):
+        return None
     proxies = getproxies()
-    if "all" not in proxies or proxy_bypass(f"{server.host}:{server.port}"):
-        return True
     schemes = ("wss", "socks", "https") if server.secure else ("ws", "socks", "https", "http")
-    if any(scheme in proxies for scheme in schemes):
-        return True
-    return proxies["all"].replace("socks://", "socks5h://", 1)
+    scheme = next((scheme for scheme in (*schemes, "all") if proxies.get(scheme)), None)
+    if scheme is None:
+        return None
+    kind, _, where = proxies[scheme].rpartition("://")
+    if kind == "socks" or (scheme == "socks" and kind in ("", "http")):
+        kind = "socks5h"
+    return f"{kind or 'http'}://{where}"
 
 
 def _is_ip(host: str) -> bool:

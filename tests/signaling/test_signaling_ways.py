@@ -105,6 +105,17 @@ def test_a_proxy_that_refuses_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(run())
 
 
+def test_a_proxy_may_be_written_without_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with await SignalingServer.start(port=0) as server, Proxy(server.port) as proxy:
+            monkeypatch.setenv("http_proxy", proxy.url.removeprefix("http://"))
+            async with SignalingClient("http://signal.example:8080", ROOM) as client:
+                await client.connect(timeout=5)
+            assert proxy.requests == ["CONNECT signal.example:8080 HTTP/1.1"]
+
+    asyncio.run(run())
+
+
 @asynccontextmanager
 async def black_hole(ip: str, port: int) -> AsyncIterator[None]:
     """A port that answers nothing: its backlog is full."""
