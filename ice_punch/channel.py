@@ -112,7 +112,7 @@ class Channel(DatagramEnd):
                 self._raise_end,
                 capacity=send_queue,
                 newest_wins=newest_wins,
-                sink_one=self._dtls.send_one,
+                sink_one=self._sink_one(self._dtls),
                 sink_alike=self._encrypt_alike,
             )
             connection.carrier.set_path_handler(self._on_path, self._outbox.resume)
@@ -336,6 +336,10 @@ class Channel(DatagramEnd):
             return 0
         self._dtls.send_many(datagrams, size)
         return len(datagrams)
+
+    def _sink_one(self, dtls: DtlsDriver) -> Callable[[Buffer], bool]:
+        """`_encrypt` for a datagram that is alone: whether it has left."""
+        return dtls.send_one
 
     def _on_path(self) -> None:
         over = self._end is not None or self.encryption is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ice_punch.channel import Channel
@@ -11,6 +11,7 @@ from ice_punch.channel_stats import ChannelStats
 from ice_punch.connection import IceConnection
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import DtlsMachine, HandshakeCompleted
+from ice_punch.dtls_driver import DtlsDriver
 from ice_punch.dtls_driver import Event as DtlsEvent
 from ice_punch.errors import ChannelClosed, HandshakeFailed, IcePunchError, InvalidConfiguration
 from ice_punch.inbox import RECEIVE_QUEUE
@@ -189,6 +190,9 @@ class WebRtcChannel(Channel):
         elif len(self._early) < EARLY_PACKETS:
             self._early += datagrams
 
+    def _deliver_alone(self, data: bytes) -> None:
+        self._on_decrypted([data])
+
     def _on_dtls_event(self, event: DtlsEvent) -> None:
         super()._on_dtls_event(event)
         if isinstance(event, HandshakeCompleted):
@@ -222,8 +226,11 @@ class WebRtcChannel(Channel):
                 return number
         return len(datagrams)
 
-    def _encrypt_one(self, data: bytes) -> bool:
-        return self.data.transmit_datagram(data)
+    def _encrypt_alike(self, datagrams: Sequence[Buffer], size: int, _: bytes | None) -> int:
+        return self._encrypt(datagrams, ())
+
+    def _sink_one(self, dtls: DtlsDriver) -> Callable[[Buffer], bool]:
+        return lambda data: self.data.transmit_datagram(bytes(data))
 
     def _send_datagrams(self) -> bool:
         before = self._outbox.sent
