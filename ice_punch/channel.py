@@ -102,7 +102,7 @@ class Channel(DatagramEnd):
             self._dtls = DtlsDriver(
                 dtls,
                 connection.carrier,
-                on_data=self._on_decrypted,
+                on_data=self._deliver,
                 on_alone=self._deliver_alone,
                 on_event=self._on_dtls_event,
                 on_error=self._finish,
@@ -317,10 +317,6 @@ class Channel(DatagramEnd):
             self._handler(data)
 
     # -- DTLS ---------------------------------------------------------------------------------
-
-    def _on_decrypted(self, datagrams: list[bytes]) -> None:
-        alone = len(datagrams) == 1
-        self._deliver(datagrams, len(datagrams[0]) if alone else sum(map(len, datagrams)))
 
     def _encrypt(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """The sink of the outbox: all, as long as there is room below."""

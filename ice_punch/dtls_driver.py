@@ -34,9 +34,9 @@ _common_records = weakref.WeakKeyDictionary()
 class DtlsDriver:
     """Runs an association over a connection. After every call to the machine comes ``_pump``.
 
-    ``on_data`` gets what has arrived, ``on_event`` everything else, in this order; ``on_alone``
-    what was the only datagram of a turn of the event loop. ``on_error`` is told that the connection
-    below takes nothing any more.
+    ``on_data`` gets what has arrived, and how many bytes that is, ``on_event`` everything else, in
+    this order; ``on_alone`` what was the only datagram of a turn of the event loop. ``on_error`` is
+    told that the connection below takes nothing any more.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class DtlsDriver:
         machine: DtlsMachine,
         carrier: Carrier,
         *,
-        on_data: Callable[[list[bytes]], None],
+        on_data: Callable[[list[bytes], int], None],
         on_alone: Callable[[bytes], None],
         on_event: Callable[[Event], None],
         on_error: Callable[[IcePunchError], None],
@@ -148,8 +148,9 @@ class DtlsDriver:
 
     def _on_segments(self, buffer: bytes | bytearray, end: int, size: int) -> None:
         now = self._loop.time()
+        before = self._machine.counters.application_bytes
         if received := self._machine.decrypt_segments(buffer, end, size, now):
-            self._on_data(received)
+            self._on_data(received, self._machine.counters.application_bytes - before)
         if not self._machine.quiet or self._machine.get_timer() != self._timer_at:
             self._pump(now)
 
@@ -159,7 +160,7 @@ class DtlsDriver:
             self._on_segments(bytes(buffer[:size]), size, size)
         elif not data or self._timer_at is not None:
             if data:
-                self._on_data([data])
+                self._on_data([data], len(data))
             self._pump(now)
         else:
             self._on_one(data)
@@ -179,7 +180,7 @@ class DtlsDriver:
                 break
         while (event := self._machine.next_event()) is not None:
             if isinstance(event, DatagramReceived):
-                self._on_data([event.data])
+                self._on_data([event.data], len(event.data))
             else:
                 self._on_event(event)
         self._set_timer()

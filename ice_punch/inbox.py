@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
 
+from ice_punch.net.udp import MANY
+
 RECEIVE_QUEUE = 1024
 """Datagrams held for a slow reader; past that the oldest go."""
 
@@ -62,15 +64,11 @@ class Inbox:
         held.append(data)
         self.received += 1
         self.received_bytes += len(data)
-        readers = self._readers
-        while readers:
-            reader = readers.pop(0)
-            if not reader.done():
-                reader.wake()
-                return
+        self._wake_at_once()
 
     def extend(self, datagrams: Sequence[bytes], size: int) -> None:
-        """Take datagrams of ``size`` bytes together."""
+        """Take datagrams of ``size`` bytes together. Of a full packet, which ends the turn of the
+        socket, a reader has them before this returns, and its memory is free for the next."""
         held = self.held
         count = len(datagrams)
         assert held.maxlen is not None
@@ -81,7 +79,9 @@ class Inbox:
         self.received += count
         self.received_bytes += size
         if self._readers:
-            self._wake(count)
+            if count >= MANY:
+                self._wake_at_once()
+            self._wake(len(held))
 
     def count(self, datagrams: int, size: int) -> None:
         """Datagrams came, here or past this."""
@@ -127,6 +127,15 @@ class Inbox:
     def wake(self) -> None:
         """The end may have come: let every reader look."""
         self._wake(len(self._readers))
+
+    def _wake_at_once(self) -> None:
+        """Let the first reader go on before this returns."""
+        readers = self._readers
+        while readers:
+            reader = readers.pop(0)
+            if not reader.done():
+                reader.wake()
+                return
 
     def _wake(self, count: int) -> None:
         while self._readers and count > 0:

@@ -54,6 +54,8 @@ class DtlsCounters:
     datagrams_sent: int = 0
     application_received: int = 0
     """Application datagrams delivered as `DatagramReceived`."""
+    application_bytes: int = 0
+    """Bytes of those."""
     application_sent: int = 0
     retransmitted: int = 0
     """Handshake datagrams sent again (part of ``datagrams_sent``)."""

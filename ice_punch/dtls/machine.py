@@ -488,6 +488,7 @@ class DtlsMachine:
             self._end(error)
             return False
         self.counters.application_received += 1
+        self.counters.application_bytes += len(data)
         self._repetition.forget()
         self._events.append(DatagramReceived(data))
         return True

@@ -29,6 +29,7 @@ class Traffic:
         "_added",
         "_codec",
         "_counters",
+        "_is_1_3",
         "_on_data",
         "_on_dropped",
         "_on_other",
@@ -51,7 +52,7 @@ class Traffic:
         self.expansion = mtu - records.HEADER_SIZE - connection.get_cleartext_mtu()
         """Bytes that the cipher adds to content, beside the header."""
         self.set_mtu(mtu)
-        is_1_3 = connection.get_protocol_version() == openssl.DTLS_1_3
+        self._is_1_3 = is_1_3 = connection.get_protocol_version() == openssl.DTLS_1_3
         self._shape = RecordShape(is_1_3=is_1_3, expansion=self.expansion)
         self._codec = codec.CODEC(connection)
         self._counters = counters
@@ -139,6 +140,7 @@ class Traffic:
         data, error = self._codec.decrypt_one(record, len(record))
         if data:
             counters.application_received += 1
+            counters.application_bytes += len(data)
             self._on_data()
             return [data]
         self._on_dropped(1, error, now)
@@ -154,6 +156,7 @@ class Traffic:
         counters.datagrams_received += 1
         if data:
             counters.application_received += 1
+            counters.application_bytes += len(data)
             self._on_data()
             return data
         self._on_dropped(1, error, now)
@@ -219,7 +222,10 @@ class Traffic:
         if self._late(count):
             return []
         content = size - records.HEADER_SIZE - self.expansion
-        return self._tell(count, *self._codec.decrypt_alike(buffer, size, count, content), now)
+        delivered, error = self._codec.decrypt_alike(buffer, size, count, content)
+        # In DTLS 1.3 there may be padding (RFC 8446 section 5.4).
+        alike = not self._is_1_3 and len(delivered) == count
+        return self._tell(count, delivered, error, now, content * count if alike else None)
 
     def _late(self, count: int) -> bool:
         """Whether so many records have come after the end; they are counted."""
@@ -229,11 +235,17 @@ class Traffic:
         return self._over
 
     def _tell(
-        self, count: int, delivered: list[bytes], error: SSL.Error | None, now: float
+        self,
+        count: int,
+        delivered: list[bytes],
+        error: SSL.Error | None,
+        now: float,
+        size: int | None = None,
     ) -> list[bytes]:
-        """``delivered`` came of ``count`` records."""
+        """``delivered``, of ``size`` bytes together if that is known, came of ``count`` records."""
         if delivered:
             self._counters.application_received += len(delivered)
+            self._counters.application_bytes += sum(map(len, delivered)) if size is None else size
             self._on_data()
         if len(delivered) < count:
             self._on_dropped(count - len(delivered), error, now)

@@ -75,6 +75,7 @@ def test_a_shorter_datagram_ends_a_run_and_a_longer_one_begins_another() -> None
 )
 def test_any_mix_of_sizes_arrives_in_order(sizes: list[int], whole: bool) -> None:
     pair = PAIRS.setdefault(codec.CODEC, connected_pair())
+    before = pair.server.counters.application_bytes
     datagrams = [bytes((n % 256,)) * size for n, size in enumerate(sizes)]
     runs = pair.client.encrypt_many(datagrams, pair.now)
     arrived: list[bytes] = []
@@ -86,6 +87,7 @@ def test_any_mix_of_sizes_arrives_in_order(sizes: list[int], whole: bool) -> Non
         arrived = pair.server.decrypt_many([one for run in runs for one in pieces(run)], pair.now)
     assert arrived == datagrams
     assert lost(pair.server) == 0
+    assert pair.server.counters.application_bytes - before == sum(sizes)
 
 
 PAIRS: dict[type[codec.Codec], Pair] = {}
@@ -215,6 +217,7 @@ def test_a_replayed_batch_is_counted_and_not_delivered() -> None:
         assert pair.server.decrypt_many(list(pieces(run)), pair.now) == []
     assert pair.server.counters.discarded == 4 * 52
     assert pair.server.counters.application_received == 52
+    assert pair.server.counters.application_bytes == sum(map(len, datagrams))
 
 
 def test_a_datagram_alone_that_is_replayed_cut_or_damaged_is_counted_and_not_delivered() -> None:

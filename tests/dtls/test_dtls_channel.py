@@ -39,6 +39,7 @@ def test_datagrams_arrive_whole_in_both_directions() -> None:
     for machine in (pair.client, pair.server):
         assert machine.counters.application_sent == len(sizes)
         assert machine.counters.application_received == len(sizes)
+        assert machine.counters.application_bytes == sum(sizes)
         assert machine.counters.discarded == machine.counters.malformed == 0
 
 

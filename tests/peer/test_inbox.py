@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from ice_punch.inbox import Inbox
+from ice_punch.net.udp import MANY
 
 
 def no_end() -> None:
@@ -119,6 +120,54 @@ def test_who_waits_has_a_lone_datagram_within_the_call_of_the_event_loop() -> No
             await reader
         inbox.put_alone(b"for the next")
         assert await inbox.get() == b"for the next"
+
+    asyncio.run(run())
+
+
+def test_who_waits_has_a_full_packet_within_the_call_of_the_event_loop() -> None:
+    """Of few datagrams others may follow in the same turn: those are left to the next."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        inbox = Inbox(200, no_end)
+        got: list[list[bytes]] = []
+        seen: list[int] = []
+        many = [b"%d" % n for n in range(MANY)]
+
+        async def read() -> None:
+            while True:
+                got.append(await inbox.get_many())
+
+        def arrive() -> None:
+            for datagrams in (many[:-1], many, many):
+                inbox.extend(datagrams, sum(map(len, datagrams)))
+                seen.append(len(got))
+
+        reader = asyncio.ensure_future(read())
+        await asyncio.sleep(0)
+        loop.call_soon(arrive)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (seen, got) == ([0, 0, 0], [many[:-1] + 2 * many])
+        got.clear()
+        seen.clear()
+        loop.call_soon(lambda: (inbox.extend(many, 1), seen.append(len(got))))
+        await asyncio.sleep(0)
+        assert (seen, got) == ([1], [many])
+        reader.cancel()
+
+    asyncio.run(run())
+
+
+def test_all_who_wait_get_their_share_of_a_full_packet() -> None:
+    async def run() -> None:
+        inbox = Inbox(200, no_end)
+        many = [b"%d" % n for n in range(MANY)]
+        readers = [asyncio.ensure_future(inbox.get()) for _ in range(3)]
+        rest = asyncio.ensure_future(inbox.get_many())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(inbox.extend, many, 1)
+        assert await asyncio.gather(*readers, rest) == [*many[:3], many[3:]]
 
     asyncio.run(run())
 

@@ -2,7 +2,7 @@
 
 from ice_punch.net.udp.binding import BUFFER_SIZE, bind, check_port_range
 from ice_punch.net.udp.offload import split
-from ice_punch.net.udp.receiving import MAX_DATAGRAM, AloneHandler
+from ice_punch.net.udp.receiving import MANY, MAX_DATAGRAM, AloneHandler
 from ice_punch.net.udp.socket import (
     DRAIN_LIMIT,
     SEND_QUEUE,
@@ -16,6 +16,7 @@ from ice_punch.net.udp.stats import UdpStats
 __all__ = [
     "BUFFER_SIZE",
     "DRAIN_LIMIT",
+    "MANY",
     "MAX_DATAGRAM",
     "SEND_QUEUE",
     "AloneHandler",
