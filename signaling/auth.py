@@ -147,6 +147,21 @@ def is_same_origin(origin: str, host: str) -> bool:
         return False
 
 
+def is_local_page(origin: str, host: str) -> bool:
+    """The same, where the server is for this machine alone and lets anybody in.
+
+    Then the name must be one of this machine's. A name whose owner lets it point at 127.0.0.1 would
+    make any page the server's own (DNS rebinding).
+    """
+    if not is_same_origin(origin, host):
+        return False
+    name = urlsplit(origin).hostname or ""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
 _PORTS = {"http": 80, "https": 443}
 
 

@@ -76,6 +76,7 @@ class SignalingServer:
         proxies: TrustedProxies | None = None,
         routes: Mapping[str, Route] | None = None,
         random: RandomSource | None = None,
+        own_page: Callable[[str, str], bool] = is_same_origin,
     ) -> None:
         self.limits = limits
         self.draining = False
@@ -83,6 +84,7 @@ class SignalingServer:
         self._engine = engine
         self._proxies = proxies if proxies is not None else TrustedProxies()
         self._routes = dict(routes or {})
+        self._own_page = own_page
         self._random = random if random is not None else random_module.SystemRandom()
         self.own_counters: Counter[str] = Counter()
         """What was refused before it reached the backend; part of :attr:`counters`."""
@@ -115,6 +117,7 @@ class SignalingServer:
         routes: Mapping[str, Route] | None = None,
         backend: Backend | None = None,
         random: RandomSource | None = None,
+        own_page: Callable[[str, str], bool] = is_same_origin,
         **listen_options: Any,
     ) -> SignalingServer:
         """Listen on ``host`` (``None``: every interface) and ``port`` (0: any that is free).
@@ -124,7 +127,8 @@ class SignalingServer:
         server. ``ice`` takes their place where every session has credentials of its own;
         ``authorizer`` says who may enter. A ``backend`` that is given has
         its own of these. ``proxies`` are believed when they say whom they speak for. ``routes`` are
-        further HTTP pages by their path. ``listen_options`` go to ``loop.create_server``. Raises
+        further HTTP pages by their path. ``own_page`` says whether a page of an ``Origin`` is this
+        server's own, given the ``Host``. ``listen_options`` go to ``loop.create_server``. Raises
         :class:`signaling.errors.ListenFailed`, and :class:`signaling.errors.EngineMissing`.
         """
         limits = limits if limits is not None else Limits()
@@ -147,6 +151,7 @@ class SignalingServer:
             proxies=proxies,
             routes=routes,
             random=random,
+            own_page=own_page,
         )
         await server._listen(host, port, ssl, listen_options)
         return server
@@ -349,7 +354,7 @@ class SignalingServer:
         origins = request.headers("Origin")
         # Two of them are one that nobody allowed.
         origin = ", ".join(origins) if origins else None
-        if origin is not None and is_same_origin(origin, host):
+        if origin is not None and self._own_page(origin, host):
             origin = None
         match = _HOST.fullmatch(host)
         name = match.group(1) if match is not None else ""

@@ -29,7 +29,7 @@ from ice_punch.datagram import Address, format_address
 from ice_punch.errors import InvalidConfiguration
 from ice_punch.net.interfaces import local_addresses
 from signaling import pages
-from signaling.auth import TrustedProxies
+from signaling.auth import AuthMode, TrustedProxies, is_local_page, is_same_origin
 from signaling.backends import Backend
 from signaling.engines import Peer, Request
 from signaling.errors import InvalidRedisUrl, ListenFailed
@@ -138,6 +138,7 @@ async def signaling(
                 backend=backend,
                 proxies=proxies,
                 routes={"/metrics": _metrics_route(metrics, proxies, token)},
+                own_page=is_local_page if arguments.auth == AuthMode.OPEN else is_same_origin,
                 **listen_options,
             )
         except ListenFailed as error:

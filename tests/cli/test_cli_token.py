@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_support import only_line
@@ -185,13 +186,14 @@ def test_open_rooms_need_no_capability_on_this_machine() -> None:
 
 
 def test_pages_of_others_are_refused_where_they_can_read_why() -> None:
-    async def knock(url: str, origin: str | None) -> str:
+    async def knock(url: str, origin: str | None, **where: Any) -> str:
         async with connect(
             url.replace("http", "ws") + "/v1/ws",
             subprotocols=[Subprotocol("icepunch.v1")],
             compression=None,
             proxy=None,
             origin=None if origin is None else Origin(origin),
+            **where,
         ) as connection:
             await connection.send(json.dumps({"type": "hello", "v": 1, "room": "A" * 22}))
             answer = json.loads(await connection.recv())
@@ -211,6 +213,17 @@ def test_pages_of_others_are_refused_where_they_can_read_why() -> None:
                 ("null", "forbidden_origin 4501"),
             ):
                 assert asyncio.run(knock(url, origin)) == expected, (mode, origin)
+            port = int(url.rpartition(":")[2])
+            # A name that was made to point here. Elsewhere it is the room whose name lets in.
+            answer = asyncio.run(
+                knock(
+                    f"http://evil.example:{port}",
+                    f"http://evil.example:{port}",
+                    host="127.0.0.1",
+                    port=port,
+                )
+            )
+            assert answer == ("forbidden_origin 4501" if mode == "open" else "in")
 
 
 def test_without_a_bus_it_says_so(capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signaling.auth import AuthMode, Door, Origins, TrustedProxies, is_same_origin
+from signaling.auth import AuthMode, Door, Origins, TrustedProxies, is_local_page, is_same_origin
 from signaling.errors import InvalidKey, InvalidPolicy, InvalidToken
 from signaling.gates import Gates
 from signaling.hooks import Denied, Grant
@@ -398,6 +398,16 @@ def test_pages_of_this_server_are_its_own() -> None:
         ("https://a", "b@a"),
     ):
         assert not is_same_origin(origin, host)
+
+
+def test_a_name_that_only_points_here_has_no_pages_of_this_machine() -> None:
+    """DNS rebinding: the page of evil.example, whose address is 127.0.0.1 by now."""
+    for host in ("127.0.0.1:8080", "localhost:8080", "app.localhost:8080", "[::1]:8080"):
+        assert is_local_page(f"http://{host}", host)
+    for host in ("evil.example:8080", "192.168.1.2:8080", "localhost.evil.example", "0.0.0.0:80"):
+        assert is_same_origin(f"http://{host}", host)
+        assert not is_local_page(f"http://{host}", host)
+    assert not is_local_page("http://localhost:8080", "localhost:8081")
 
 
 @pytest.mark.parametrize("mode", [AuthMode.OPEN, AuthMode.CAPABILITY, AuthMode.TOKEN])
