@@ -21,6 +21,7 @@ from signaling.errors import (
     BadRoom,
     ClientClosed,
     ProtocolRefused,
+    RoomClosed,
     RoomFull,
     ServerRefused,
     ServerUnreachable,
@@ -61,6 +62,7 @@ _REFUSALS: dict[int, type[ServerRefused]] = {
     CloseCode.ROOM_FULL: RoomFull,
     CloseCode.VERSION: VersionRefused,
     CloseCode.BAD_ROOM: BadRoom,
+    CloseCode.ROOM_CLOSED: RoomClosed,
 }
 # RFC 6455 section 7.4.1: codes by which a server says that trying again makes no sense.
 _FINAL_STANDARD_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
@@ -257,18 +259,21 @@ class SignalingClient:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """Leave the room, within a second. What was sent before goes out first."""
+    async def close(self, *, close_room: bool = False) -> None:
+        """Leave the room, within a second. What was sent before goes out first.
+
+        With ``close_room`` nobody can open the room again once it is empty: its link is used up.
+        """
         self._closed = True
         if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close())
+            self._closing = asyncio.ensure_future(self._close(close_room))
         await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
+    async def _close(self, close_room: bool) -> None:
         self._mailbox.end()
         self._window.set()
         if self.connected:
-            self._session.leave()
+            self._session.leave(close=close_room)
             self._flush()
             assert self._runner is not None
             await asyncio.wait({self._runner}, timeout=LEAVE_TIMEOUT)

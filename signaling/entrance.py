@@ -97,6 +97,9 @@ class Entrance(Connections):
         if refusal is not None:
             self._refuse_for_now(source, ErrorCode.BUSY, refusal, self.limits.seat_grace)
             return
+        if self._hall.is_closed(hello.room):
+            self._refuse_closed(source)
+            return
         if not self._find_seat(source, hello.room, now):
             return
         seats = [seats for seats in (hello.max_peers, grant.max_peers) if seats is not None]
@@ -116,6 +119,10 @@ class Entrance(Connections):
         self._send(source, welcome(member, snapshot, self.limits, ice, address=source.address))
         self._plan_ice(member, ice, now)
         self._hall.announce(member, "join")
+
+    def _refuse_closed(self, source: Connection) -> None:
+        text = "the room was closed for good: its link is used up"
+        self._refuse(source, ErrorCode.ROOM_CLOSED, CloseCode.ROOM_CLOSED, text)
 
     def _find_seat(self, source: Connection, name: str, now: float) -> bool:
         """Whether there is a seat; that of the peer longest absent is taken if need be."""

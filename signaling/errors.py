@@ -100,6 +100,10 @@ class RoomFull(ServerRefused):
     """Every seat of the room is taken (close code 4504)."""
 
 
+class RoomClosed(ServerRefused):
+    """Whoever opened the room has closed it for good (close code 4508): its link is used up."""
+
+
 class VersionRefused(ServerRefused):
     """The server does not speak this version of the protocol (close code 4506, or HTTP 426)."""
 

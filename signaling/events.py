@@ -52,7 +52,8 @@ class PeerJoined:
 
 @dataclass(frozen=True, slots=True)
 class PeerLeft:
-    """``reason``: ``left``, ``expired``, ``unseated``, ``refused``, ``gap`` or ``overflow``."""
+    """``reason``: ``left``, ``closed`` (and the room with it), ``expired``, ``unseated``,
+    ``refused``, ``gap`` or ``overflow``."""
 
     peer_id: str
     reason: str

@@ -24,6 +24,9 @@ from signaling.messages import (
 from signaling.randomness import RandomSource, base64url
 from signaling.throttle import Throttle
 
+CLOSED = "closed"
+"""Why a session ended that closed its room with it."""
+
 
 class Hall:
     """All rooms and all sessions in them.
@@ -41,6 +44,7 @@ class Hall:
     ) -> None:
         self.rooms: dict[str, Room] = {}
         self.members: dict[str, Member] = {}
+        self._closed: dict[str, None] = {}
         self._random = random
         self._limits = limits
         self._send = send
@@ -103,6 +107,7 @@ class Hall:
         self._note(member, "ended", reason)
         room = member.room
         del room.members[member.id]
+        room.closing |= reason == CLOSED
         for other in room.members.values():
             other.candidates.pop(member.id, None)
         self._per_address[member.address] -= 1
@@ -112,6 +117,18 @@ class Hall:
             self.announce(member, "leave", reason)
         else:
             del self.rooms[room.name]
+            if room.closing:
+                self._remember_closed(room.name)
+
+    def is_closed(self, name: str) -> bool:
+        """Whether the room ``name`` was closed for good and nobody is left in it."""
+        return name in self._closed and name not in self.rooms
+
+    def _remember_closed(self, name: str) -> None:
+        self._closed.pop(name, None)
+        self._closed[name] = None
+        if len(self._closed) > self._limits.closed_rooms:
+            del self._closed[next(iter(self._closed))]
 
     def announce(
         self, member: Member, event: Literal["join", "leave", "away", "back"], reason: str = ""

@@ -31,6 +31,10 @@ class Limits:
     peers_per_room: int = 16
     """Seats of a room; its first peer may ask for fewer."""
     rooms: int = 10_000
+    closed_rooms: int = 10_000
+    """Rooms that were closed for good and are remembered; past that the oldest are forgotten."""
+    closed_for: float = 3600.0
+    """How long a room that was closed for good is remembered where rooms are shared."""
     sessions: int = 20_000
     sessions_per_address: int = 400
     """Sessions, present or away, opened from one IPv4 address or IPv6 /64."""

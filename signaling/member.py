@@ -13,6 +13,10 @@ from signaling.messages import PeerInfo, byte_length
 from signaling.throttle import Throttle
 
 
+CANDIDATE_LINKS = 4
+"""Links to one peer whose candidates are counted."""
+
+
 @dataclass(slots=True, eq=False)
 class Room:
     """The peers that share a room's name, present or away, by their id."""
@@ -21,6 +25,8 @@ class Room:
     seats: int
     members: dict[str, Member] = field(default_factory=dict)
     last_order: int = 0
+    closing: bool = False
+    """Whether nobody may open it again once it is empty."""
 
     @property
     def fingerprint(self) -> str:
@@ -93,8 +99,8 @@ class Member:
         self.ice_asked = -inf
         self.rx = 0
         self.seq = 0
-        # Candidates sent, per addressee: the link and generation now counted, and the count.
-        self.candidates: dict[str, tuple[str, int, int]] = {}
+        # Candidates sent, per addressee and link: the latest generation, and the count.
+        self.candidates: dict[str, dict[str, tuple[int, int]]] = {}
         self._limits = limits
         self._kept: deque[tuple[int, str, int]] = deque()
         self._kept_bytes = 0
@@ -155,13 +161,19 @@ class Member:
         self.away_since = None
 
     def count_candidate(self, to: str, link: str, generation: int) -> bool:
-        """Count one ``cand`` signal; ``False`` when the limit of its link is reached."""
-        known = self.candidates.get(to)
-        count = known[2] if known is not None and known[:2] == (link, generation) else 0
-        if count >= self._limits.candidates:
-            return False
-        self.candidates[to] = (link, generation, count + 1)
-        return True
+        """Count one ``cand`` signal; ``False`` when the limit of its link is reached.
+
+        One of an older generation counts with the latest: it can not begin the count anew.
+        """
+        links = self.candidates.setdefault(to, {})
+        latest, count = links.pop(link, (generation, 0))
+        if generation > latest:
+            latest, count = generation, 0
+        granted = count < self._limits.candidates
+        links[link] = (latest, count + granted)
+        if len(links) > CANDIDATE_LINKS:
+            del links[next(iter(links))]  # the one used least lately
+        return granted
 
     def _trim(self) -> None:
         # What was queued during an absence is spared: its replay may be on its way right now.

@@ -40,6 +40,7 @@ class ErrorCode(StrEnum):
     PEER_UNAVAILABLE = "peer_unavailable"
     QUEUE_FULL = "queue_full"
     ROOM_FULL = "room_full"
+    ROOM_CLOSED = "room_closed"
     BUSY = "busy"
     RATE_LIMITED = "rate_limited"
     ABUSE = "abuse"
@@ -67,6 +68,7 @@ class CloseCode(IntEnum):
     ABUSE = 4505
     VERSION = 4506
     BAD_ROOM = 4507
+    ROOM_CLOSED = 4508
 
 
 # Integers stay where a browser's Number is exact.
@@ -144,7 +146,9 @@ class ReportOutcome(_Message, frozen=True, tag="outcome"):
 
 
 class Leave(_Message, frozen=True, tag="leave"):
-    """The end of the session, at once."""
+    """The end of the session, at once; with ``close`` that of the room, once it is empty."""
+
+    close: bool = False
 
 
 class Ping(_Message, frozen=True, tag="ping"):

@@ -84,6 +84,11 @@ def text_page(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Page:
     return page(status, text + "\n", "text/plain; charset=utf-8", *headers)
 
 
+def method_not_allowed() -> Page:
+    """RFC 9110 section 15.5.6."""
+    return text_page(HTTPStatus.METHOD_NOT_ALLOWED, "method not allowed", ("Allow", "GET, HEAD"))
+
+
 def upgrade_required() -> Page:
     """RFC 9110 section 15.5.22; browsers do not show it to scripts, people with curl see it."""
     return text_page(

@@ -12,6 +12,7 @@ from signaling.connections import Connection, IceTimer
 from signaling.effects import Effect
 from signaling.entrance import Entrance
 from signaling.errors import InvalidMessage
+from signaling.hall import CLOSED
 from signaling.member import Member
 from signaling.messages import (
     AskIce,
@@ -156,9 +157,9 @@ class Rooms(Entrance):
                 self._ask_ice(source, member, now)
             case ReportOutcome(outcome=outcome, ms=ms):
                 self._metrics.outcome(outcome, None if ms is None else ms / 1000)
-            case Leave():
+            case Leave(close=close):
                 self._forget(source, CloseCode.NORMAL, "left")
-                self._hall.end(member, "left")
+                self._hall.end(member, CLOSED if close else "left")
             case Hello():
                 text = "hello came twice on one connection"
                 self._refuse(source, ErrorCode.BAD_ORDER, CloseCode.BAD_REQUEST, text)

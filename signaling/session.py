@@ -170,10 +170,11 @@ class ClientSession:
             ms = None if seconds is None else max(0, round(seconds * 1000))
             self._outgoing.append(encode(ReportOutcome(outcome=outcome, ms=ms)))
 
-    def leave(self) -> None:
-        """End the session: the server forgets it at once."""
+    def leave(self, *, close: bool = False) -> None:
+        """End the session: the server forgets it at once. With ``close`` nobody can open the room
+        again once it is empty."""
         if self.established:
-            self._outgoing.append(encode(Leave()))
+            self._outgoing.append(encode(Leave(close=close)))
 
     def frames_to_send(self) -> list[str]:
         frames, self._outgoing = self._outgoing, []

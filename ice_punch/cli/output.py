@@ -6,7 +6,9 @@ import contextlib
 import json
 import shlex
 import sys
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from ice_punch.channel import Channel
@@ -89,6 +91,9 @@ class TextOutput:
         if code is not None:
             write_line(f"\n{code}")
         write_line(f"on the other side: {connect_command(link, *options)}")
+        browsers = browser_hint(link, *options)
+        if browsers:
+            write_line(browsers)
 
     def spoken(self, code: str, command: str) -> None:
         write_line(f"code: {code}")
@@ -229,6 +234,29 @@ class JsonOutput:
 
 def make_output(*, json: bool, verbose: bool = False) -> Output:
     return JsonOutput() if json else TextOutput(verbose=verbose)
+
+
+def browser_hint(link: str, *options: str) -> str:
+    """That the link opens in a browser, or what is in the way; empty where it does not."""
+    from ice_punch.peer.transports import HOW_TO_INSTALL, has_webrtc
+
+    if "--no-encrypt" in options:
+        return ""
+    if not has_webrtc():
+        return f"a browser could open the link as well, after: {HOW_TO_INSTALL}"
+    url = urlsplit(link)
+    if url.scheme == "https" or is_loopback(url.hostname or ""):
+        return "or open the link in a browser"
+    return "a browser opens the link as well where the server has https"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a browser takes a page over plain HTTP from there for safe."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    with contextlib.suppress(ValueError):
+        return ip_address(host).is_loopback
+    return False
 
 
 def connect_command(link: str, *options: str) -> str:

@@ -24,7 +24,7 @@ from ice_punch.peer.meeting import (
 from ice_punch.peer.options import PeerOptions, SignalingChanged
 from ice_punch.peer.post import Envelope, Post
 from signaling.client import SignalingClient
-from signaling.errors import SignalingError
+from signaling.errors import RoomClosed, SignalingError
 from signaling.events import (
     Disconnected,
     Peer,
@@ -38,6 +38,8 @@ from signaling.events import (
 )
 from signaling.randomness import base64url
 from signaling.sealing import Sealer
+
+USED_UP = "this link is used up: whoever made it has ended; ask for a new one"
 
 
 class Connector:
@@ -99,7 +101,7 @@ class Connector:
             self._channel = await self._meet(listener, began)
         except SignalingError as error:
             await asyncio.shield(self._leave())
-            raise SignalingFailed(str(error)) from error
+            raise _failed(error) from error
         except BaseException:
             await asyncio.shield(self._leave())
             raise
@@ -142,7 +144,7 @@ class Connector:
                 async for event in client:
                     self._take(event)
         except SignalingError as error:
-            self._signaling_failed(SignalingFailed(str(error)))
+            self._signaling_failed(_failed(error))
 
     def _take(self, event: object) -> None:
         attempt = self._attempt
@@ -172,7 +174,7 @@ class Connector:
             case Resumed():
                 self._options.observe(SignalingChanged("resumed"))
             case Rejected():
-                self._signaling_failed(SignalingFailed(str(event.error)))
+                self._signaling_failed(_failed(event.error))
 
     def _notice(self, peer: Peer) -> None:
         waiting = self._listener is not None and not self._listener.done()
@@ -200,3 +202,9 @@ class Connector:
         if self._client is not None:
             with contextlib.suppress(SignalingError):
                 await self._client.close()
+
+
+def _failed(error: SignalingError) -> SignalingFailed:
+    if isinstance(error, RoomClosed):
+        return SignalingFailed(USED_UP)
+    return SignalingFailed(str(error))

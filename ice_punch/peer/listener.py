@@ -155,8 +155,11 @@ class Listener:
         return result
 
     async def close(self) -> None:
-        """Leave the room. Channels that were accepted live on; attempts under way end, and so do
-        channels that nobody accepted. May be called again."""
+        """Leave the room, after which the link is used up.
+
+        Channels that were accepted live on; attempts under way end, and so do channels that nobody
+        accepted. May be called again.
+        """
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
@@ -174,7 +177,7 @@ class Listener:
         await asyncio.gather(
             *(a.said_goodbye() for a in self._attempts.values()), return_exceptions=True
         )
-        await self._client.close()
+        await self._client.close(close_room=True)
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -99,6 +99,7 @@ class Bus:
             "bytes": limits.resume_bytes,
             "lifetime": int(limits.session_lifetime * 1000),
             "ttl": int(4 * limits.resume_window * 1000),
+            "closed_for": int(limits.closed_for * 1000),
         }
         self._pack = msgspec.msgpack.Encoder().encode
         self._unpack = msgspec.msgpack.Decoder().decode

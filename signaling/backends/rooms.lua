@@ -3,8 +3,9 @@
 -- ARGV[1] names what to do, ARGV[2] says it (MessagePack). Every call is atomic: a signal is
 -- numbered, kept for replay and published in one step, or nothing of it happens.
 --
--- Fields: order (the last given), seats, ids (of the members), dead (ids that ended, and when),
--- sid:SID (the member's id), m:ID (the member), f:ID:SEQ (a frame kept for replay).
+-- Fields: closed (set when nobody may open it again), order (the last given), seats, ids (of the
+-- members), dead (ids that ended, and when), sid:SID (the member's id), m:ID (the member), f:ID:SEQ (a
+-- frame kept for replay).
 -- A member: o order, s sid, k hash of its key, me its note, g its grant, n the process that has its
 -- connection, a since when it is away (0: it is there), h away without having been announced, rx the
 -- last id taken from it, q the last number given, lo the first frame kept, b their bytes, qn and qb
@@ -110,8 +111,14 @@ finish = function(id, reason, but)
     if other ~= id then table.insert(left, other) end
   end
   if m.n ~= a.node or ARGV[1] ~= 'end' then publish(m.n, {'g', id, reason}) end
+  if reason == 'closed' then redis.call('HSET', key, 'closed', 1) end
   if #left == 0 then
+    local closed = redis.call('HEXISTS', key, 'closed') == 1
     redis.call('DEL', key)
+    if closed then
+      redis.call('HSET', key, 'closed', 1)
+      redis.call('PEXPIRE', key, a.closed_for)
+    end
     members = {}
     return
   end
@@ -158,6 +165,7 @@ local ops = {}
 
 function ops.enter()
   local list = ids()
+  if #list == 0 and redis.call('HEXISTS', key, 'closed') == 1 then return {'closed'} end
   local seats = tonumber(redis.call('HGET', key, 'seats') or a.seats)
   if #list >= seats then
     local longest, since
@@ -317,7 +325,7 @@ function ops.sweep()
     nodes[m.n] = true
     if m.n == a.node then numbers[id] = m.q end
   end
-  if redis.call('EXISTS', key) == 1 then live() end
+  if #ids() > 0 then live() end
   local list = {}
   for node in pairs(nodes) do table.insert(list, node) end
   return {'ok', list, numbers}

@@ -230,6 +230,8 @@ class SharedEntrance(Rooms):
         if reply[0] == "full":
             text = f"the room is full: all {reply[1]} seats are taken"
             self._refuse(source, ErrorCode.ROOM_FULL, CloseCode.ROOM_FULL, text)
+        elif reply[0] == "closed":
+            self._refuse_closed(source)
         else:
             text = "the room is full: a seat is kept for a peer that lost its connection"
             self._refuse_for_now(source, ErrorCode.ROOM_FULL, text, reply[1] / 1000)

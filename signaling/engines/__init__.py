@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from ssl import SSLContext
 from typing import Any, Protocol
 
 from signaling.errors import EngineMissing
 from signaling.limits import Limits
-from signaling.pages import Page
+from signaling.pages import Page, method_not_allowed, upgrade_required
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that a client has to answer the end of its connection."""
 SEND_BUFFER = 64 * 1024
 """Bytes in the kernel: a slow reader is to be noticed here, not after megabytes there."""
+
+_GET = b"GET "
+_HEAD_MAX = 16 * 1024
+"""Bytes of an HTTP request's head."""
 
 Peer = tuple[str, int]
 
@@ -216,3 +221,57 @@ class TurnedAway(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._transport.close()
+
+
+def is_other_method(data: bytes | memoryview) -> bool:
+    """Whether a connection begins as an HTTP request of another method than GET."""
+    begins = bytes(data[: len(_GET)])
+    return begins[:1].isupper() and begins != _GET[: len(begins)]
+
+
+class OtherMethod(TurnedAway):
+    """Answers a request of another method than GET, which libraries for WebSockets do not know.
+
+    HEAD is answered like GET, without the body; anything else with what is allowed.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        transport: asyncio.Transport,
+        peer: Peer,
+        on_lost: Callable[[Exception | None], None],
+    ) -> None:
+        super().__init__(transport, b"")
+        self._owner = owner
+        self._peer = peer
+        self._on_lost = on_lost
+        self._head = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        if self._answered:
+            return
+        self._head += data
+        head, end, _ = bytes(self._head).partition(b"\r\n\r\n")
+        if len(head) > _HEAD_MAX:
+            self._transport.abort()
+        elif end:
+            self._answer = self._answer_to(head.decode("latin-1").split("\r\n"))
+            super().data_received(b"")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_lost(exc)
+
+    def _answer_to(self, lines: list[str]) -> bytes:
+        method, path, *_ = [*lines[0].split(" "), ""]
+        fields = [line.partition(":") for line in lines[1:]]
+
+        def headers(name: str) -> list[str]:
+            return [value.strip() for key, _, value in fields if key.lower() == name.lower()]
+
+        page = self._owner.answer(Request(path, headers), self._peer) or upgrade_required()
+        if method != "HEAD" and page.status is not HTTPStatus.NOT_FOUND:
+            page = method_not_allowed()
+        begin = f"HTTP/1.1 {page.status.value} {page.status.phrase}"
+        told = [begin, *(f"{name}: {value}" for name, value in page.headers), "", ""]
+        return "\r\n".join(told).encode("latin-1") + (b"" if method == "HEAD" else page.body)

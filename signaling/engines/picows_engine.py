@@ -32,11 +32,13 @@ from signaling.engines import (
     CLOSE_TIMEOUT,
     SEND_BUFFER,
     Collected,
+    OtherMethod,
     Owner,
     Peer,
     Request,
     Turn,
     TurnedAway,
+    is_other_method,
     text_frame,
 )
 from signaling.errors import EngineMissing
@@ -173,7 +175,13 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
         assert self._tcp is not None
         begins = self._first[: min(count, len(_REQUEST))]
         is_request = begins == _REQUEST[: len(begins)]
+        data = b"" if is_request else bytes(self._first[:count])
         del self.get_buffer, self.buffer_updated, self._first
+        if is_other_method(data):
+            other = OtherMethod(self._owner, self._tcp, self.peer, self.connection_lost)
+            self._tcp.set_protocol(other)
+            other.data_received(data)
+            return
         if not is_request:
             self._tcp.set_protocol(TurnedAway(self._tcp, b""))
             self.connection_lost(None)

@@ -25,11 +25,13 @@ from signaling.engines import (
     CLOSE_TIMEOUT,
     SEND_BUFFER,
     Collected,
+    OtherMethod,
     Owner,
     Peer,
     Request,
     Turn,
     TurnedAway,
+    is_other_method,
     text_frame,
 )
 from signaling.messages import SUBPROTOCOL
@@ -145,6 +147,7 @@ class _Socket(ServerConnection):
         self.owner_data: Any = None
         self.paused_until = 0.0
         self.listening = False
+        self._begun = False
         self.closing: asyncio.Task[None] | None = None
         self.peer: Peer = ("", 0)
 
@@ -165,6 +168,14 @@ class _Socket(ServerConnection):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            if is_other_method(data):
+                transport = self.transport
+                other = OtherMethod(self._owner, transport, self.peer, self.connection_lost)
+                transport.set_protocol(other)
+                other.data_received(data)
+                return
         super().data_received(data)
         if self.state is not State.OPEN:
             self._collected.drop()

@@ -1,8 +1,8 @@
 /**
  * What went wrong, in one sentence for people (`message`) and one word for programs (`code`):
  *
- * `invalid-link`, `no-webrtc`, `insecure-page`, `unreachable`, `refused`, `room-full`,
- * `nobody-there`, `wrong-secret`, `peer-refused`, `peer-left`, `no-path`, `lost`, `closed`,
+ * `invalid-link`, `no-webrtc`, `insecure-page`, `unreachable`, `token`, `refused`, `used-up`,
+ * `room-full`, `nobody-there`, `wrong-secret`, `peer-refused`, `peer-left`, `no-path`, `lost`, `closed`,
  * `file-refused`, `file-broken`, `too-large`.
  */
 export class IcePunchError extends Error {

@@ -127,6 +127,7 @@ async function inRoom(link, options, search) {
         found.opened.then(resolve, reject);
       });
       entered(room).catch(reject);
+      room.addEventListener("closed", ({ detail }) => reject(detail));
       room.addEventListener("failed", ({ detail }) => reject(detail));
     });
     channel.addEventListener("close", () => room.close());

@@ -3,6 +3,7 @@
 import { Chat } from "./chat.js";
 import { History, diagnostics } from "./diagnostics.js";
 import { $ } from "./dom.js";
+import { IcePunchError } from "./errors.js";
 import { draw } from "./graph.js";
 import { parseLink } from "./link.js";
 import { measure } from "./measure.js";
@@ -13,6 +14,8 @@ import { milliseconds, pathInWords, stateInWords, testInWords } from "./words.js
 
 const LOOK_EVERY = 500;
 const TEST_SECONDS = 10;
+const WAIT_AT_MOST = 30 * 60;
+const TOKEN = "ice-punch token";
 
 const history = new History();
 const chat = new Chat($("log"));
@@ -23,6 +26,7 @@ const announce = (text) => {
 const transfers = new Transfers($("transfers"), announce);
 
 let room = null;
+let token = rememberedToken();
 let channel = null;
 let stage = "entering";
 let error = null;
@@ -30,6 +34,7 @@ let stats = null;
 let since = performance.now();
 let looking = false;
 let test = null;
+let usedUp = false;
 let datagrams = 0;
 let spoken = "";
 
@@ -54,6 +59,8 @@ function enterStage(next, why = null) {
   show();
 }
 
+const hopeless = ["invalid-link", "used-up"];
+
 function words() {
   const waited = (performance.now() - since) / 1000;
   return stateInWords({ stage, path: stats?.path ?? null, error, waited });
@@ -73,7 +80,9 @@ function show() {
   $("pick-label").classList.toggle("off", !open);
   $("test").disabled = !open;
   $("hang-up").hidden = !open;
-  $("again").hidden = stage !== "ended" || error?.code === "invalid-link" || !room;
+  const asksForToken = stage === "ended" && error?.code === "token";
+  $("token-form").hidden = !asksForToken;
+  $("again").hidden = stage !== "ended" || hopeless.includes(error?.code) || asksForToken || !room;
   showPath();
 }
 
@@ -111,7 +120,7 @@ function enter() {
     const link = parseLink(location.href);
     checkBrowser();
     const busy = () => (isBusy() ? "it is talking to somebody else" : null);
-    room = new Room(link, { role: "listen", begins: true, accepts: busy });
+    room = new Room(link, { role: "listen", begins: true, accepts: busy, token });
   } catch (problem) {
     enterStage("ended", problem);
     return;
@@ -126,12 +135,36 @@ function enter() {
     chat.note("Somebody came with a wrong secret and was refused.");
     history.note("a peer with a wrong secret was refused");
   });
+  room.addEventListener("closed", ({ detail }) => {
+    usedUp = true;
+    if (channel && channel.state !== "closed") return;
+    room.close();
+    enterStage("ended", detail);
+  });
   room.addEventListener("connection", ({ detail }) => serverConnection(detail));
   room.addEventListener("failed", ({ detail }) => {
     if (!channel || channel.state === "closed") enterStage("ended", detail);
     else serverConnection({ connected: false, reason: detail.message });
   });
   room.enter().catch((problem) => enterStage("ended", problem));
+}
+
+// Never in the URL, and gone with the tab.
+function rememberedToken() {
+  try {
+    return sessionStorage.getItem(TOKEN) ?? "";
+  } catch {
+    return ""; // storage may be forbidden
+  }
+}
+
+function rememberToken(given) {
+  token = given;
+  try {
+    sessionStorage.setItem(TOKEN, given);
+  } catch {
+    // then it is known until the page is loaded again
+  }
 }
 
 function isBusy() {
@@ -182,11 +215,22 @@ function adopt(next) {
     if (next !== channel) return;
     chat.note(detail?.message ?? "You ended the connection.");
     enterStage("ended", detail);
-    if (detail?.code === "wrong-secret") room.close(); // the seat is somebody else's
+    // The seat is somebody else's, or nobody comes any more.
+    if (usedUp || detail?.code === "wrong-secret") room.close();
   });
 }
 
 // -- what people do --------------------------------------------------------------------------
+
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const given = $("token").value.trim();
+  if (!given) return;
+  $("token").value = "";
+  rememberToken(given);
+  enterStage("entering");
+  enter();
+});
 
 $("say").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -286,7 +330,13 @@ addEventListener("pageshow", (event) => event.persisted && location.reload());
 addEventListener("hashchange", () => location.reload());
 setInterval(() => {
   look();
-  if (stage === "waiting") show();
+  if (stage === "waiting" && performance.now() - since >= WAIT_AT_MOST * 1000) {
+    room.close();
+    const minutes = WAIT_AT_MOST / 60;
+    enterStage("ended", new IcePunchError("nobody-there", `Nobody came within ${minutes} minutes.`));
+  } else if (stage === "waiting") {
+    show();
+  }
 }, LOOK_EVERY);
 
 show();

@@ -5,7 +5,7 @@ import { Channel } from "./channel.js";
 import { IcePunchError } from "./errors.js";
 import { Post, SealBroken } from "./post.js";
 import { Sealer } from "./sealing.js";
-import { Signaling } from "./signaling.js";
+import { Signaling, usedUp } from "./signaling.js";
 
 const MAX_CHANNELS = 16;
 const MAX_PEERS = 1024;
@@ -40,7 +40,8 @@ export function whomToBeginWith(peers, order) {
  * `role` is `listen` (may be begun with) or `connect`; `begins` says that one that listens also begins
  * with others. Events: `entered`, `peers`,
  * `channel` (a `Channel` that another peer began, as `detail`), `refused` (a peer with a wrong
- * secret), `connection` ({ connected, reason? }), `failed` (an `IcePunchError`).
+ * secret), `connection` ({ connected, reason? }), `closed` (whoever opened the room has ended it: an
+ * `IcePunchError`), `failed` (an `IcePunchError`).
  */
 export class Room extends EventTarget {
   #sealer = null;
@@ -136,12 +137,13 @@ export class Room extends EventTarget {
     }
   }
 
-  #notice({ event, id, order, meta }) {
+  #notice({ event, id, order, meta, reason }) {
     const known = this.peers.get(id);
     if (event === "leave") {
       this.peers.delete(id);
       this.#refusedPeers.delete(id);
       this.#left(id);
+      if (reason === "closed") this.#tell("closed", usedUp());
     } else if (known) {
       known.away = event === "away";
     } else if (this.peers.size < MAX_PEERS) {

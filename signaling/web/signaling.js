@@ -122,7 +122,7 @@ export class Signaling extends EventTarget {
     session.connectionLost();
     if (this.#closed) return;
     if (judge(code) === "never") {
-      this.#fail(refused(this.server, code, session.refusal));
+      this.#fail(refused(this.server, code, session));
       return;
     }
     if (stable) this.#attempt = 0;
@@ -170,10 +170,22 @@ export class Signaling extends EventTarget {
   }
 }
 
-function refused(server, code, refusal) {
+export function usedUp() {
+  const sentence = "Whoever made this link has ended, and it works only once: ask for a new one.";
+  return new IcePunchError("used-up", sentence);
+}
+
+function refused(server, code, { refusal, token }) {
   if (code === 4504) {
     return new IcePunchError("room-full", "This link is in use by as many as it allows.");
   }
+  if (code === 4508) return usedUp();
   const words = shown(refusal?.message) || `it closed with code ${code}`;
+  if (["unauthorized", "token_expired"].includes(refusal?.code)) {
+    const message = token
+      ? `${server} refused the token: ${words}.`
+      : `${server} lets in who has a token: enter the one that you were given.`;
+    return new IcePunchError("token", message);
+  }
   return new IcePunchError("refused", `${server} refused: ${words}.`);
 }

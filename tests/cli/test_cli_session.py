@@ -7,11 +7,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from cli_support import HERE, connected, listening, only_line, run
 
+from ice_punch.cli.output import browser_hint
+from ice_punch.peer import transports
 from support.commands import PUNCH, Command
 from support.coturn import Coturn
 
+HINT = "or open the link in a browser"
 CANDIDATE_KEYS = {
     "event",
     "side",
@@ -57,6 +61,7 @@ def test_people_see_the_link_a_qr_code_the_command_and_one_status_line(server: s
         listener.until(lambda: any("on the other side" in e for e in listener.errors), 10, "hint")
         link = next(e for e in listener.errors if e.startswith("link: ")).removeprefix("link: ")
         assert f"on the other side: ice-punch connect '{link}'" in listener.errors
+        listener.until(lambda: HINT in listener.errors, 10, "word of browsers")
         assert sum("█" in line for line in listener.errors) > 15
         done = run("connect", link, *HERE, data=b"over and out")
         assert done.returncode == 0
@@ -64,13 +69,29 @@ def test_people_see_the_link_a_qr_code_the_command_and_one_status_line(server: s
         assert re.fullmatch(r"connected: direct 127\.0\.0\.1:\d+ rtt \d+ ms DTLSv1\.[23]", status)
         assert listener.exit_code() == 0
         assert bytes(listener.output) == b"over and out"
-        after = listener.errors[listener.errors.index(_after_hint(listener)) + 1 :]
+        after = listener.errors[listener.errors.index(HINT) + 1 :]
         assert after[0].startswith("connected: direct 127.0.0.1:")
         assert after[1:] == ["closed: the peer closed the channel"]
 
 
-def _after_hint(listener: Command) -> str:
-    return next(e for e in listener.errors if "on the other side" in e)
+@pytest.mark.parametrize(
+    ("link", "options", "extra", "says"),
+    [
+        ("https://signal.example.org/j/r#s", [], True, HINT),
+        ("http://localhost:8080/j/r#s", [], True, HINT),
+        ("http://[::1]:8080/j/r#s", [], True, HINT),
+        ("http://192.0.2.1:8080/j/r#s", [], True, "where the server has https"),
+        ("http://127.0.0.1.example.org/j/r#s", [], True, "where the server has https"),
+        ("https://signal.example.org/j/r#s", [], False, "pip install 'ice-punch[webrtc]'"),
+        ("https://signal.example.org/j/r#s", ["--no-encrypt"], True, ""),
+    ],
+)
+def test_people_hear_of_the_browser_where_it_can_open_the_link(
+    link: str, options: list[str], extra: bool, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transports, "has_webrtc", lambda: extra)
+    assert says in browser_hint(link, *options)
+    assert bool(says) == bool(browser_hint(link, *options))
 
 
 def test_a_plain_channel_and_a_link_from_the_environment(server: str) -> None:

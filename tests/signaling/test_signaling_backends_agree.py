@@ -115,8 +115,8 @@ class World:
             self.owners.pop((person.where, person.connection))
             backend.on_close(person.connection, self.now)
             person.connection = None
-        elif what == "leave" and connected:
-            self._say(person, {"type": "leave"})
+        elif what in ("leave", "close") and connected:
+            self._say(person, {"type": "leave", "close": what == "close"})
         elif what in ("offer", "cand") and connected:
             person.last_id += 1
             to = self.people[other].welcome.get("self", "nobody")
@@ -178,7 +178,7 @@ def _plain(frame: dict[str, Any], names: dict[str, str]) -> Any:
     return kept
 
 
-WHATS = ("join", "resume", "drop", "leave", "offer", "offer", "offer", "cand", "ack")
+WHATS = ("join", "resume", "drop", "leave", "close", "offer", "offer", "offer", "cand", "ack")
 STEP = st.tuples(
     st.sampled_from(WHATS),
     st.integers(0, PEOPLE - 1),

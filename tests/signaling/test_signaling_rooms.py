@@ -6,6 +6,7 @@ import pytest
 from signaling_support import OTHER_ROOM, ROOM, Shell
 
 from signaling.limits import Limits
+from signaling.member import CANDIDATE_LINKS
 from signaling.messages import CloseCode, IceInfo, IceServerInfo
 
 
@@ -241,6 +242,39 @@ def test_leaving_ends_the_session_at_once_and_the_last_one_the_room() -> None:
     assert not any(shell.rooms.sizes.values()), shell.rooms.sizes
 
 
+def test_a_room_that_was_closed_is_opened_by_nobody_once_it_is_empty() -> None:
+    shell = Shell(Limits(closed_rooms=2, resume_window=30.0))
+    a, _ = shell.join()
+    b, welcome = shell.join()
+    shell.say(a, "leave", close=True)
+    assert shell.closed[a] == 1000
+    assert shell.heard(b, "peer")[-1]["reason"] == "closed"
+    c, _ = shell.join()  # somebody is there still
+    shell.say(c, "leave")
+    shell.drop(b)
+    shell.advance(31.0)
+    d = shell.open()
+    shell.say(d, "hello", v=1, room=ROOM)
+    assert shell.heard(d, "error")[-1]["code"] == "room_closed"
+    assert shell.closed[d] == 4508
+    assert shell.sent[shell.resume(welcome, seq=0)][-1]["code"] == "room_closed"
+    assert not any(shell.rooms.sizes.values()), shell.rooms.sizes
+
+
+def test_only_so_many_closed_rooms_are_remembered() -> None:
+    shell = Shell(Limits(closed_rooms=2))
+    names = [letter * 22 for letter in "abc"]
+    for name in names:
+        one, _ = shell.join(room=name)
+        shell.say(one, "leave", close=True)
+    again, _ = shell.join(room=names[0])  # the oldest is forgotten
+    assert again not in shell.closed
+    for name in names[1:]:
+        late = shell.open()
+        shell.say(late, "hello", v=1, room=name)
+        assert shell.closed[late] == 4508
+
+
 def test_an_absent_peer_gets_64_messages_and_then_the_sender_is_told() -> None:
     shell = Shell(Limits(message_burst=1000))
     a, _ = shell.join()
@@ -442,6 +476,29 @@ def test_128_candidate_messages_per_generation() -> None:
     assert shell.signal(a, 129, second["self"], kind="cand")[-1]["code"] == "too_many_candidates"
     assert shell.signal(a, 130, second["self"], kind="offer")[-1]["type"] == "ack"
     assert shell.signal(a, 131, second["self"], kind="cand", gen=1)[-1]["type"] == "ack"
+
+
+def test_neither_an_older_generation_nor_another_link_begins_the_count_anew() -> None:
+    shell = Shell(Limits(message_burst=1000, candidates=3))
+    a, _ = shell.join()
+    _, second = shell.join()
+    sent = 0
+
+    def told(link: str, gen: int) -> str:
+        nonlocal sent
+        sent += 1
+        answer = shell.signal(a, sent, second["self"], kind="cand", link=link, gen=gen)[-1]
+        return str(answer.get("status") or answer["code"])
+
+    assert [told("one", gen) for gen in (0, 1, 0, 1)] == ["delivered"] * 4
+    assert told("one", 0) == told("one", 1) == "too_many_candidates"
+    assert [told("two", 0) for _ in range(3)] == ["delivered"] * 3
+    assert told("one", 1) == told("two", 0) == "too_many_candidates"
+    assert told("one", 2) == "delivered"
+    for number in range(100):  # names cost nothing; what is remembered of them is bounded
+        assert told(f"link {number}", 0) == "delivered"
+    [member] = (m for m in shell.rooms._hall.members.values() if m.candidates)
+    assert len(member.candidates[second["self"]]) == CANDIDATE_LINKS
 
 
 def test_drain_tells_everybody_and_closes() -> None:

@@ -74,6 +74,52 @@ def test_http_answers(request_text: str, status: int, holds: str) -> None:
     with_server(test)
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", [f"/j/{ROOM}", "/", "/web/page.js", "/healthz"])
+def test_another_method_than_get_or_head_is_not_allowed(method: str, path: str) -> None:
+    async def test(server: SignalingServer) -> None:
+        answer = await get(
+            server.port, f"{method} {path} HTTP/1.1\nHost: h\nContent-Length: 4\n\nbody"
+        )
+        assert answer.startswith("HTTP/1.1 405 Method Not Allowed\r\n")
+        assert "Allow: GET, HEAD\r\n" in answer
+
+    with_server(test)
+
+
+@pytest.mark.parametrize("path", [f"/j/{ROOM}", "/web/style.css", "/nowhere", "/v1/ws"])
+def test_head_is_answered_like_get_without_the_body(path: str) -> None:
+    async def test(server: SignalingServer) -> None:
+        got = await get(server.port, f"GET {path} HTTP/1.1\nHost: h\n\n")
+        told = await get(server.port, f"HEAD {path} HTTP/1.1\nHost: h\n\n")
+        assert told.endswith("\r\n\r\n")
+        lines, expected = (
+            {line for line in head.splitlines() if not line.startswith(("Server:", "Date:"))}
+            for head in (told.partition("\r\n\r\n")[0], got.partition("\r\n\r\n")[0])
+        )
+        assert lines == expected
+
+    with_server(test)
+
+
+def test_the_head_of_a_request_may_come_in_pieces_and_not_without_end() -> None:
+    async def test(server: SignalingServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for piece in (b"P", b"OST / HTTP/1.1\r\n", b"Host: h\r", b"\n\r\n"):
+            writer.write(piece)
+            await asyncio.sleep(0.02)
+        assert (await reader.read()).startswith(b"HTTP/1.1 405 ")
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nX: " + b"x" * 20_000)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        assert server.sizes["connections"] == 0
+
+    with_server(test)
+
+
 def test_the_page_of_a_link_asks_nothing_of_anybody() -> None:
     async def test(server: SignalingServer) -> None:
         answer = await get(server.port, f"GET /j/{ROOM} HTTP/1.1\nHost: h\n\n")

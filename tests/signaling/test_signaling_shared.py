@@ -50,6 +50,30 @@ def test_peers_on_two_servers_meet_and_part(redis: RedisServer, engine: str) -> 
     assert b"icepunch:{" not in redis.ask("KEYS", "*")  # the last one out puts the light out
 
 
+def test_a_room_that_was_closed_stays_closed_at_every_server(redis: RedisServer) -> None:
+    async def run() -> None:
+        async with (
+            servers(redis, limits=replace(LIMITS, closed_for=1.0)) as (left, right),
+            raw_client(left) as one,
+            raw_client(right) as two,
+        ):
+            await join(one)
+            await join(two)
+            await say(one, "leave", close=True)
+            assert (await hear(two))["reason"] == "closed"
+            await say(two, "leave")
+            await asyncio.sleep(0.1)
+            for server in (left, right):
+                async with raw_client(server) as late:
+                    await say(late, "hello", v=1, room=ROOM)
+                    assert (await hear(late))["code"] == "room_closed"
+            await asyncio.sleep(1.1)
+            async with raw_client(right) as later:
+                assert (await join(later))["order"] == 1
+
+    asyncio.run(run())
+
+
 def test_orders_and_seats_are_the_rooms_not_the_servers(redis: RedisServer) -> None:
     async def run() -> None:
         async with (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from web_support import new_link, no_complaints, serving, sha256
 
 from support.browser import artifacts
-from support.commands import Command
+from support.commands import PUNCH, Command
 from support.tabs import LOOPBACK, ChromiumTab, chromium_tabs
 
 Open = Callable[..., ChromiumTab]
@@ -251,6 +254,11 @@ def test_a_reloaded_tab_takes_its_place_again(tab: Open, server: str) -> None:
     first.until("document.querySelector('#log').innerText.includes('back again')")
 
 
+def run_here(*arguments: str) -> str:
+    done = subprocess.run([*PUNCH, *arguments], capture_output=True, check=True, text=True)
+    return done.stdout.strip()
+
+
 # -- wrong use -----------------------------------------------------------------------------------
 
 
@@ -296,14 +304,73 @@ def test_a_page_over_plain_http_from_elsewhere_says_what_to_do(tab: Open, server
     assert "open it over https:// or on localhost." in said
 
 
-def test_a_link_that_is_used_up_is_said(tab: Open, browser: Open, server: str) -> None:
+def test_a_link_that_is_used_up_is_said_on_both_sides(
+    tab: Open, browser: Open, server: str
+) -> None:
+    with Command("listen", "--server", server, "--json", "--timeout", "30") as listener:
+        link = str(listener.event("listening")["link"])
+        once = browser()
+        once.visit(link)
+        once.connected()
+        listener.interrupt()
+        assert listener.exit_code() == 0
+        once.title("The connection has ended")
+    again = tab(link)
+    said = again.title("This link is used up", timeout=5)
+    assert "it works only once: ask for a new one." in said
+    assert not again.evaluate("document.querySelector('#again').checkVisibility()")
+    once.click("#again")
+    once.title("This link is used up", timeout=5)
+    began = time.monotonic()
+    with Command("connect", link, "--json") as connector:
+        assert connector.exit_code() == 1
+        assert "this link is used up: whoever made it has ended" in str(connector)
+    assert time.monotonic() - began < 5
+    once.leave()
+
+
+def test_a_page_waits_for_half_an_hour_and_then_gives_its_seat_back(
+    browser: Open, server: str
+) -> None:
     one = browser()
     one.page.clock.install()
     one.visit(str(new_link(server)))
     one.title("Waiting for the other side")
     one.page.clock.fast_forward(25_000)
     one.until("document.querySelector('#detail').textContent.includes('may be used up')", 5)
+    one.page.clock.fast_forward(30 * 60_000)
+    assert "Nobody came within 30 minutes." in one.title("Nobody answered", timeout=5)
+    one.click("#again")
+    one.title("Waiting for the other side")
     one.leave()
+
+
+def test_a_server_that_wants_a_token_is_shown_one(browser: Open, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(os.urandom(32))
+    with serving("--no-stun", "--auth", "token", "--token-key", str(key)) as url:
+        link = str(new_link(url))
+        one, two = browser(), browser()
+        for each in (one, two):
+            each.visit(link)
+            said = each.title("This server wants a token", timeout=10)
+            assert "enter the one that you were given." in said
+        one.page.fill("#token", "of.my.own")
+        one.click("#token-form button")
+        one.until("document.querySelector('#detail').textContent.includes('refused the token')", 10)
+        token = run_here("token", "--key", str(key), "--link", link)
+        for each in (one, two):
+            each.page.fill("#token", token)
+            each.page.press("#token", "Enter")
+        one.connected()
+        two.connected()
+        assert "token" not in one.evaluate("location.href")
+        assert not any(token in request for request in one.requests)
+        two.page.reload()  # the tab remembers it
+        two.connected()
+        for each in (one, two):
+            assert no_complaints(each.complaints) == []
+            each.leave()
 
 
 def test_a_tab_with_a_wrong_secret_gives_its_seat_back(
