@@ -14,29 +14,16 @@ RECEIVE_QUEUE = 1024
 
 
 class _Reader(asyncio.Future[None]):
-    """Somebody who waits for a datagram. ``wake`` lets whoever awaits it go on within the call, not
-    in the next turn of the event loop: a turn costs about as much as sending a datagram does."""
+    """Somebody who waits for a datagram. It knows how whoever awaits it goes on."""
 
-    _step: Callable[[asyncio.Future[None]], object] | None = None
-    _context: Context | None = None
+    step: Callable[[asyncio.Future[None]], object] | None = None
+    context: Context | None = None
 
     def add_done_callback(  # type: ignore[override]
         self, fn: Callable[[asyncio.Future[None]], object], /, *, context: Context | None = None
     ) -> None:
-        self._step, self._context = fn, context
+        self.step, self.context = fn, context
         super().add_done_callback(fn, context=context)
-
-    def wake(self) -> None:
-        """Only for what the event loop itself has called: a task must not run inside another."""
-        step, context = self._step, self._context
-        if step is None or context is None or not self.remove_done_callback(step):
-            self.set_result(None)
-            return
-        self.set_result(None)
-        try:
-            context.run(step, self)
-        except RuntimeError:  # a task is running, or its context is in use
-            self.get_loop().call_soon(step, self, context=context)
 
 
 class Inbox:
@@ -129,13 +116,24 @@ class Inbox:
         self._wake(len(self._readers))
 
     def _wake_at_once(self) -> None:
-        """Let the first reader go on before this returns."""
+        """Let the first reader go on before this returns, not in the next turn of the event loop,
+        which costs about as much as sending a datagram does. Only for what the event loop itself
+        has called: a task must not run inside another, and takes its turn then."""
         readers = self._readers
         while readers:
             reader = readers.pop(0)
-            if not reader.done():
-                reader.wake()
+            if reader.done():
+                continue
+            step, context = reader.step, reader.context
+            if step is None or context is None or not reader.remove_done_callback(step):
+                reader.set_result(None)
                 return
+            reader.set_result(None)
+            try:
+                context.run(step, reader)
+            except RuntimeError:  # a task is running, or its context is in use
+                self._loop.call_soon(step, reader, context=context)
+            return
 
     def _wake(self, count: int) -> None:
         while self._readers and count > 0:

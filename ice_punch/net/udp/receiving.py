@@ -81,7 +81,12 @@ class Receiver:
             return True
         # It is alone, as those before it were; if it is not, the event loop comes back.
         self._lone += 1
-        self._hand_over_alone(handler, size, sender[:2])
+        source = sender[:2]
+        stats, alone = self._stats, self.alone
+        stats.received += 1
+        stats.received_bytes += size
+        if alone is None or source in self.not_alone or not alone(self._buffer, size, source):
+            handler(self._buffer, size, size, source)
         return True
 
     def datagrams(self, handler: Callable[[bytes, Address], bool], limit: int) -> None:
@@ -147,9 +152,13 @@ class Receiver:
             self._lone = 0
         else:
             self._lone += 1
-            if filled:
-                self._hand_over_alone(handler, filled, source)
-            return
+            alone = self.alone
+            if filled and alone is not None and source not in self.not_alone:
+                self._stats.received += 1
+                self._stats.received_bytes += filled
+                if not alone(buffer, filled, source):
+                    handler(buffer, filled, filled, source)
+                return
         if filled:
             self._hand_over(handler, filled, segment, source)
 
@@ -160,18 +169,6 @@ class Receiver:
             return size, size, source[:2]
         size, ancillary, _, source = self._socket.recvmsg_into((room,), offload.ANCILLARY_SPACE)
         return size, offload.segment_size(ancillary, size) if ancillary else size, source[:2]
-
-    def _hand_over_alone(
-        self,
-        handler: Callable[[bytearray, int, int, Address], bool],
-        size: int,
-        source: Address,
-    ) -> None:
-        self._stats.received += 1
-        self._stats.received_bytes += size
-        alone = self.alone
-        if alone is None or source in self.not_alone or not alone(self._buffer, size, source):
-            handler(self._buffer, size, size, source)
 
     def _hand_over(
         self,
