@@ -19,8 +19,9 @@ LEAST_LIFE = 0.001
 """Seconds for which any datagram lives: those that are sent in one turn leave at its end."""
 PART = 256
 """Datagrams that ``send_many`` takes in at a time."""
-SAME_TURN = 0.001
-"""Seconds after which the event loop has come to another turn, as far as it matters here."""
+SAME_TURN = 0.004
+"""Seconds after which the event loop has come to another turn, as far as it matters here: where it
+has not, a datagram leaves by itself that could have left with others."""
 YIELD_AFTER = 256
 """Datagrams that ``send`` takes in a row before it lets other tasks run. What they cost in a batch
 is a quarter of that."""
@@ -191,7 +192,10 @@ class Outbox:
         free = not self._queue and not self._blocked and self._bucket is None
         if free and not perhaps_second and type(entry) is bytes and self._give_one(entry):
             self._alone = alone
-            if not alone:
+            if alone:
+                # Whoever it woke may have had the processor since.
+                self._new_turn_at = self._clock() + SAME_TURN
+            else:
                 self._in_turn = True
                 self._loop.call_soon(self._end_turn)
             return
