@@ -12,7 +12,6 @@ from signaling.limits import Limits
 from signaling.messages import PeerInfo, byte_length
 from signaling.throttle import Throttle
 
-
 CANDIDATE_LINKS = 4
 """Links to one peer whose candidates are counted."""
 

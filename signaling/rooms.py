@@ -159,7 +159,9 @@ class Rooms(Entrance):
                 self._metrics.outcome(outcome, None if ms is None else ms / 1000)
             case Leave(close=close):
                 self._forget(source, CloseCode.NORMAL, "left")
-                self._hall.end(member, CLOSED if close else "left")
+                # A guest that could close it could have a link refused whose secret it lacks.
+                opened = member.order == 1
+                self._hall.end(member, CLOSED if close and opened else "left")
             case Hello():
                 text = "hello came twice on one connection"
                 self._refuse(source, ErrorCode.BAD_ORDER, CloseCode.BAD_REQUEST, text)

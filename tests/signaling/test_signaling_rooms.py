@@ -261,6 +261,19 @@ def test_a_room_that_was_closed_is_opened_by_nobody_once_it_is_empty() -> None:
     assert not any(shell.rooms.sizes.values()), shell.rooms.sizes
 
 
+def test_a_guest_closes_no_room() -> None:
+    """Who only knows the room's name can enter; that must not be enough to have its link refused."""
+    shell = Shell(Limits(resume_window=30.0))
+    host, _ = shell.join()
+    guest, _ = shell.join()
+    shell.say(guest, "leave", close=True)
+    assert shell.heard(host, "peer")[-1]["reason"] == "left"
+    shell.drop(host)
+    shell.advance(31.0)
+    assert not any(shell.rooms.sizes.values()), shell.rooms.sizes
+    shell.join()
+
+
 def test_only_so_many_closed_rooms_are_remembered() -> None:
     shell = Shell(Limits(closed_rooms=2))
     names = [letter * 22 for letter in "abc"]
