@@ -26,6 +26,8 @@ LONGEST = (
     "signaling/test_signaling_many.py",
     "integration/test_kernel_nats.py",
     "lab/test_lab_roaming.py",
+    "integration/test_interop_link_webrtcbin.py",
+    "integration/test_interop_link_libdatachannel.py",
 )
 """Begun first where two files run at a time, so that no process is left alone with one of them."""
 

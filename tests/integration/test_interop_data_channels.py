@@ -1,16 +1,13 @@
 """Data channels with two stacks that are neither browsers nor Python: libdatachannel, by npm's
-node-datachannel, and GStreamer's webrtcbin, which has libnice and RSA certificates."""
+node-datachannel, and GStreamer's webrtcbin, which has libnice and RSA certificates. Whole sessions
+at a link are in ``test_interop_link_*.py``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,67 +18,19 @@ from aiortc import RTCSessionDescription
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ice_punch.webrtc import WebRtcPeer, peer_connection
+from support import foreign_stacks
 from support.loopback import GATHERING
 from support.tab import Messages
-
-ROOT = Path(__file__).parents[2]
-PEERS = Path(__file__).parent / "peers"
-NODE_DATACHANNEL = "0.33.4"
-SYSTEM_PYTHON = "/usr/bin/python3"
-WEBRTCBIN = """
-import gi
-gi.require_version("Gst", "1.0")
-gi.require_version("GstSdp", "1.0")
-gi.require_version("GstWebRTC", "1.0")
-from gi.repository import Gst, GstSdp, GstWebRTC
-Gst.init(None)
-names = ("webrtcbin", "nicesrc", "dtlsenc", "sctpenc")
-raise SystemExit(", ".join(n for n in names if Gst.ElementFactory.find(n) is None) or None)
-"""
 
 
 @pytest.fixture(scope="module")
 def libdatachannel() -> list[str]:
-    """The command of the peer; npm's package is fetched once for a checkout."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node and npm are not installed (scripts/setup-system)")
-    home = ROOT / ".cache" / f"node-datachannel-{NODE_DATACHANNEL}"
-    if not home.exists():
-        fresh = home.with_name(f"{home.name}.{os.getpid()}")
-        quiet = ["--no-audit", "--no-fund", "--loglevel", "error"]
-        install = [npm, "install", "--prefix", str(fresh), "--no-save", "--ignore-scripts", *quiet]
-        fresh.mkdir(parents=True)
-        run = subprocess.run(
-            [*install, f"node-datachannel@{NODE_DATACHANNEL}"],
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        if run.returncode:
-            shutil.rmtree(fresh)
-            why = (run.stderr.strip() or "npm failed").splitlines()[-1]
-            pytest.skip(f"node-datachannel is not to be had from npm: {why}")
-        if home.exists():
-            shutil.rmtree(fresh)
-        else:
-            fresh.rename(home)
-    modules = home / "node_modules"
-    return ["env", f"NODE_PATH={modules}", node, str(PEERS / "datachannel_peer.cjs")]
+    return foreign_stacks.libdatachannel()
 
 
 @pytest.fixture(scope="module")
 def webrtcbin() -> list[str]:
-    """The command of the peer."""
-    if not Path(SYSTEM_PYTHON).exists():
-        pytest.skip("the system has no Python of its own, with GStreamer's bindings")
-    probe = subprocess.run(
-        [SYSTEM_PYTHON, "-c", WEBRTCBIN], capture_output=True, text=True, timeout=60
-    )
-    if probe.returncode:
-        why = (probe.stderr.strip() or "it fails").splitlines()[-1]
-        pytest.skip(f"GStreamer's webrtcbin is not installed (scripts/setup-system): {why}")
-    return [SYSTEM_PYTHON, str(PEERS / "webrtcbin_peer.py")]
+    return foreign_stacks.webrtcbin()
 
 
 class Foreign:

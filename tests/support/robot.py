@@ -18,6 +18,7 @@ from typing import Any
 
 import ice_punch
 from ice_punch.errors import IcePunchError
+from ice_punch.ice import RestartAdvised
 from ice_punch.peer import PeerOptions
 from ice_punch.webrtc import FileReceiver, WebRtcChannel, files, send_file
 
@@ -75,6 +76,9 @@ class Robot:
                     path = self.channel.path
                     kind = path.kind if path else None
                     tell("count", received=len(self.received), path=kind)
+                case "ice":
+                    connection = self.channel.connection
+                    tell("ice", state=connection.state.value, restarting=connection.restarting)
                 case "close":
                     await self.channel.close()
                     tell("closed")
@@ -100,9 +104,14 @@ class Robot:
         tell("streamed", count=int(rate * seconds))
 
 
+def observe(event: object) -> None:
+    if isinstance(event, RestartAdvised):
+        tell("advised", why=event.reason)
+
+
 async def main(role: str, url: str, directory: Path, cafile: str) -> None:
     context = ssl.create_default_context(cafile=cafile) if cafile else None
-    options = PeerOptions(ssl=context, timeout=40)
+    options = PeerOptions(ssl=context, timeout=40, observer=observe)
     try:
         if role == "connect":
             tell("link", link=url)
