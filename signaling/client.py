@@ -332,10 +332,10 @@ class SignalingClient:
         except ServerUnreachable as error:
             return _Loss(error, temporary=error.cause == "busy")
         self._connection = connection
-        self._session.token = self._token if isinstance(self._token, str) else self._token()
-        self._session.connection_made(self._now())
-        self._flush()
         try:
+            self._session.token = self._token if isinstance(self._token, str) else self._token()
+            self._session.connection_made(self._now())
+            self._flush()
             await self._converse(connection)
         except ConnectionClosed:
             pass

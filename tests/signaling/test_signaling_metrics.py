@@ -65,9 +65,11 @@ def test_outcomes_are_what_peers_report() -> None:
     shell.say(connection, "outcome", outcome="relay", ms=3000)
     shell.say(connection, "outcome", outcome="failed")
     shell.say(connection, "outcome", outcome="magic")
+    shell.say(connection, "outcome", outcome="relay", ms=2**53 - 1)  # one word, and no sum is left
     seen = values(metrics)
     assert seen["icepunch_outcomes_total", "direct"] == 2
-    assert seen["icepunch_outcomes_total", "relay"] == 1
+    assert seen["icepunch_outcomes_total", "relay"] == 2
+    assert seen["icepunch_connect_seconds_sum", "relay"] == 3
     assert seen["icepunch_outcomes_total", "failed"] == 1
     assert not any("magic" in labels for labels in seen)
     assert seen["icepunch_connect_seconds_count", "direct"] == 2

@@ -16,7 +16,13 @@ from signaling_support import ROOM
 from test_signaling_client import Quiet, next_of
 
 from signaling.client import ClientState, SignalingClient
-from signaling.errors import RoomFull, ServerUnreachable, TokenExpired, Unauthorized
+from signaling.errors import (
+    RoomFull,
+    ServerUnreachable,
+    SignalingError,
+    TokenExpired,
+    Unauthorized,
+)
 from signaling.events import Acknowledged, Disconnected, IceServersChanged, Resumed, Welcomed
 from signaling.hooks import Denied, Grant, IceRequest
 from signaling.messages import ErrorCode, Hello, IceInfo, IceServerInfo
@@ -227,6 +233,21 @@ def test_tokens_are_shown_and_a_function_makes_a_new_one_when_they_expire() -> N
             with pytest.raises(TokenExpired):  # one more try, not one for ever
                 await SignalingClient(url, ROOM, token=lambda: next(days), random=Quiet()).connect()
             assert next(days) == "sunday"
+
+    asyncio.run(run())
+
+
+def test_a_function_without_a_token_leaves_no_connection_behind() -> None:
+    def forgetful() -> str:
+        raise LookupError("no token today")
+
+    async def run() -> None:
+        async with await SignalingServer.start(port=0) as server:
+            client = SignalingClient(server.urls[0], ROOM, token=forgetful)
+            with pytest.raises(SignalingError, match="no token today"):
+                await client.connect()
+            await eventually(lambda: server.sizes["connections"] == 0, 1.0)
+            assert server.counters["connections"] == 1
 
     asyncio.run(run())
 
