@@ -26,7 +26,7 @@ def may_hold_stun(buffer: bytes | bytearray, end: int, size: int) -> bool:
 
 def as_sequence(datagrams: Iterable[Buffer]) -> Sequence[Buffer]:
     """Datagrams that can be counted and cut into parts."""
-    return datagrams if isinstance(datagrams, list | tuple) else list(datagrams)
+    return datagrams if isinstance(datagrams, (list, tuple)) else list(datagrams)
 
 
 def size_of_each(datagrams: Sequence[Buffer]) -> int:

@@ -224,7 +224,8 @@ class Channel(DatagramEnd):
 
     def send_many_nowait(self, datagrams: Iterable[Buffer]) -> None:
         """``send_nowait`` for several, in order, or for none of them if one is refused."""
-        self._raise_end()
+        if self._end is not None:
+            self._raise_end()
         datagrams = as_sequence(datagrams)
         if self._dtls is None:
             self.connection.send_many_nowait(datagrams)
@@ -327,11 +328,9 @@ class Channel(DatagramEnd):
         return len(datagrams)
 
     def _encrypt_alike(self, datagrams: Sequence[Buffer], size: int, _: bytes | None) -> int:
+        """`_encrypt` for bytes objects of ``size`` bytes each."""
         assert self._dtls is not None
-        if self.connection.carrier.congested:
-            return 0
-        self._dtls.send_many(datagrams, size)
-        return len(datagrams)
+        return self._dtls.send_alike(datagrams, size)
 
     def _sink_one(self, dtls: DtlsDriver) -> Callable[[Buffer], bool]:
         """`_encrypt` for a datagram that is alone: whether it has left."""

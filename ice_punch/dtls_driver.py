@@ -18,6 +18,7 @@ from ice_punch.dtls import (
     PeerClosed,
 )
 from ice_punch.errors import ChannelClosed, DatagramTooLarge, IcePunchError
+from ice_punch.net.clock import clock_of
 from ice_punch.net.udp.offload import MAX_BYTES, MAX_SEGMENTS
 
 Event = HandshakeCompleted | HandshakeFailedEvent | PeerClosed
@@ -55,6 +56,8 @@ class DtlsDriver:
         self._on_data, self._on_event, self._on_error = on_data, on_event, on_error
         self._on_one = on_alone
         self._loop = asyncio.get_running_loop()
+        self._now = clock_of(self._loop)
+        self._fit_most, self._fit_for = 1, 0
         self._records = _common_records.setdefault(self._loop, bytearray(RECORDS))
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -79,21 +82,38 @@ class DtlsDriver:
         self._machine.start(now)
         self._pump(now)
 
-    def send_many(self, datagrams: Sequence[Buffer], each: int = 0) -> None:
+    def send_many(self, datagrams: Sequence[Buffer]) -> None:
         """Encrypt datagrams together and send them in order, in as few system calls as the kernel
-        allows. Those for which the path has become too narrow are dropped and counted. Whoever
-        knows that all are bytes objects of ``each`` bytes spares them being looked at."""
+        allows. Those for which the path has become too narrow are dropped and counted."""
         if len(datagrams) == 1 and self.send_one(datagrams[0]):
             return
         if not datagrams:
             return
         # What fills one packet of the kernel's is still in the processor's cache when it leaves.
-        part = max(1, min(MAX_SEGMENTS, MAX_BYTES // (len(datagrams[0]) + GREATEST_OVERHEAD)))
-        if len(datagrams) <= part:
-            self._send_part(datagrams, each)
-            return
+        part = self._fit(len(datagrams[0]))
         for start in range(0, len(datagrams), part):
-            self._send_part(datagrams[start : start + part], each)
+            self._send_part(datagrams[start : start + part])
+
+    def send_alike(self, datagrams: Sequence[Buffer], each: int) -> int:
+        """`send_many` for bytes objects of ``each`` bytes, as long as there is room below; how many
+        are dealt with."""
+        count = len(datagrams)
+        if self._path.congested:
+            return 0
+        part = self._fit(each)
+        if count <= part:
+            self._send_part(datagrams, each)
+        else:
+            for start in range(0, count, part):
+                self._send_part(datagrams[start : start + part], each)
+        return count
+
+    def _fit(self, size: int) -> int:
+        """How many datagrams of ``size`` bytes one packet of the kernel's holds."""
+        if size != self._fit_for:
+            most = min(MAX_SEGMENTS, MAX_BYTES // (size + GREATEST_OVERHEAD))
+            self._fit_most, self._fit_for = max(1, most), size
+        return self._fit_most
 
     def send_one(self, data: Buffer) -> bool:
         """`send_many` for one datagram, as long as there is room below; whether there was."""
@@ -118,8 +138,7 @@ class DtlsDriver:
 
     def _send_part(self, datagrams: Sequence[Buffer], each: int = 0) -> None:
         try:
-            now = self._loop.time()
-            segments = self._machine.encrypt_many(datagrams, now, self._records, each=each)
+            segments = self._machine.encrypt_many(datagrams, self._now(), self._records, each=each)
         except DatagramTooLarge as error:
             fitting = [data for data in datagrams if len(data) <= error.limit]
             self._carrier.losses.too_large += len(datagrams) - len(fitting)
@@ -131,7 +150,9 @@ class DtlsDriver:
             return
         try:
             for buffer, size in segments:
-                self._carrier.send_segments(buffer, size)
+                done = self._path.send_segments(buffer, size)
+                if done < len(buffer):
+                    self._carrier.send_segments(buffer[done:], size)
         except IcePunchError as error:
             self._on_error(error)
 
@@ -147,11 +168,11 @@ class DtlsDriver:
         self._set_timer()
 
     def _on_segments(self, buffer: bytes | bytearray, end: int, size: int) -> None:
-        now = self._loop.time()
-        before = self._machine.counters.application_bytes
-        if received := self._machine.decrypt_segments(buffer, end, size, now):
-            self._on_data(received, self._machine.counters.application_bytes - before)
-        if not self._machine.quiet or self._machine.get_timer() != self._timer_at:
+        now, machine = self._now(), self._machine
+        before = machine.counters.application_bytes
+        if received := machine.decrypt_segments(buffer, end, size, now):
+            self._on_data(received, machine.counters.application_bytes - before)
+        if not machine.quiet or machine.get_timer() != self._timer_at:
             self._pump(now)
 
     def _on_alone(self, buffer: bytearray, size: int, now: float) -> None:

@@ -144,20 +144,25 @@ class BindingsCodec:
         self, datagrams: Sequence[Buffer], each: int, room: int, into: bytearray | None = None
     ) -> memoryview:
         """`encrypt` for datagrams of ``each`` bytes, which are bytes objects: the loop is C's."""
-        write, ssl, left = _binding.SSL_write, self._ssl, iter(datagrams)
-        read, written = _binding.BIO_read, self._from_ssl
+        global _records
+        known = _records
         if into is None or len(into) < room:
             into = bytearray(room)
-        output = _ffi.from_buffer(into)
+            known = into, _ffi.from_buffer(into), memoryview(into)
+        elif known is None or known[0] is not into:
+            known = _records = into, _ffi.from_buffer(into), memoryview(into)
+        write, ssl, left, sizes = _binding.SSL_write, self._ssl, iter(datagrams), repeat(each)
+        read, written, output = _binding.BIO_read, self._from_ssl, known[1]
         size, count = 0, len(datagrams)
-        step = max(FEED * count // room, 1)
-        for start in range(0, count, step):
-            part = min(step, count - start)
+        step = FEED * count // room or 1
+        while count > 0:
+            part = step if step < count else count
             # Counted before what is left, so that none is taken from that in vain.
-            if sum(map(write, repeat(ssl, part), left, repeat(each))) != each * part:
+            if sum(map(write, repeat(ssl, part), left, sizes)) != each * part:
                 self._connection._raise_ssl_error(ssl, -1)
-            size += max(read(written, output + size, room - size), 0)
-        return memoryview(into)[:size]
+            size += read(written, output + size, room - size)
+            count -= part
+        return known[2][:size]
 
     def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer:
         """`encrypt` for one datagram."""
