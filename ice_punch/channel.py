@@ -99,11 +99,12 @@ class Channel(DatagramEnd):
             self._outbox = connection.carrier.outbox
             connection.carrier.set_batch_handler(self._deliver, self._on_alone)
         else:
+            on_data, on_alone = self._takers()
             self._dtls = DtlsDriver(
                 dtls,
                 connection.carrier,
-                on_data=self._deliver,
-                on_alone=self._deliver_alone,
+                on_data=on_data,
+                on_alone=on_alone,
                 on_event=self._on_dtls_event,
                 on_error=self._finish,
             )
@@ -318,6 +319,12 @@ class Channel(DatagramEnd):
             self._handler(data)
 
     # -- DTLS ---------------------------------------------------------------------------------
+
+    # `WebRtcChannel` has SCTP between DTLS and datagrams: it overrides the next four.
+
+    def _takers(self) -> tuple[Callable[[list[bytes], int], None], Callable[[bytes], None]]:
+        """Who gets what DTLS has decrypted, and what was alone in its turn."""
+        return self._deliver, self._deliver_alone
 
     def _encrypt(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """The sink of the outbox: all, as long as there is room below."""

@@ -184,14 +184,14 @@ class WebRtcChannel(Channel):
         else:
             self._dtls.send_many(packets)
 
-    def _on_decrypted(self, datagrams: list[bytes]) -> None:
+    def _takers(self) -> tuple[Callable[[list[bytes], int], None], Callable[[bytes], None]]:
+        return lambda packets, _: self._on_packets(packets), lambda one: self._on_packets([one])
+
+    def _on_packets(self, datagrams: list[bytes]) -> None:
         if self._begun:
             self.data.association.receive(datagrams)
         elif len(self._early) < EARLY_PACKETS:
             self._early += datagrams
-
-    def _deliver_alone(self, data: bytes) -> None:
-        self._on_decrypted([data])
 
     def _on_dtls_event(self, event: DtlsEvent) -> None:
         super()._on_dtls_event(event)
