@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from ice_punch.cli.open_files import within_open_files
 from ice_punch.cli.output import Output
 from ice_punch.cli.run import Interrupted, run
 from ice_punch.cli.serve_policy import (
@@ -121,7 +122,7 @@ async def signaling(
         token = metrics_token(arguments)
         authorizer = door(arguments)
         ice = ice_source(arguments, stun_ports, stack)
-        limits = Limits()
+        limits = within_open_files(Limits())
         backend: Backend | None = None
         if arguments.redis is not None:
             backend = _shared(arguments.redis, limits, authorizer, ice, metrics)

@@ -7,19 +7,22 @@ import contextlib
 import json
 import random
 import signal
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_support import only_line
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from ice_punch.cli import app
+from ice_punch.cli.open_files import RESERVED
 from signaling.client import SignalingClient
 from signaling.events import Welcomed
 from signaling.link import Link
@@ -161,6 +164,42 @@ def test_sigterm_sends_clients_away_and_ends() -> None:
         assert asyncio.run(run()) == (["welcome", "drain"], 4000)
         assert server.exit_code(10) == 0
         assert time.monotonic() - began < 8
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="reads /proc, Linux")
+def test_it_takes_all_the_open_files_it_may_and_no_more_connections_than_that() -> None:
+    """Out of files a server would leave newcomers without a word; now they are told."""
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[Any]:
+        few = 'ulimit -Sn 80 && ulimit -Hn 150 && exec "$@"'
+        return subprocess.Popen(["sh", "-c", few, "sh", *command], **options)
+
+    async def knock(stack: contextlib.AsyncExitStack, url: str) -> None:
+        await stack.enter_async_context(
+            connect(
+                url.replace("http", "ws") + "/v1/ws",
+                subprotocols=[Subprotocol("icepunch.v1")],
+                compression=None,
+                proxy=None,
+            )
+        )
+
+    async def fill(url: str) -> int:
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(150):
+                try:
+                    async with asyncio.timeout(5):
+                        await knock(stack, url)
+                except InvalidStatus as refusal:
+                    return number if refusal.response.status_code == 429 else -1
+        raise AssertionError("more connections than files")
+
+    with Command(*SERVE, start=start) as server:
+        url = server.event("serving")["url"]
+        limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+        [line] = [line for line in limits.splitlines() if line.startswith("Max open files")]
+        assert line.split()[3:5] == ["150", "150"]
+        assert asyncio.run(fill(url)) == 150 - RESERVED
 
 
 def test_a_metrics_port_that_is_taken(capfd: pytest.CaptureFixture[str]) -> None:
