@@ -230,9 +230,10 @@ def is_other_method(data: bytes | memoryview) -> bool:
 
 
 class OtherMethod(TurnedAway):
-    """Answers a request of another method than GET, which libraries for WebSockets do not know.
+    """Answers a request that libraries for WebSockets do not know: of another method than GET.
 
-    HEAD is answered like GET, without the body; anything else with what is allowed.
+    HEAD is answered like GET, without the body; anything else with what is allowed. GET comes here
+    where the library does not take its version of HTTP.
     """
 
     def __init__(
@@ -270,7 +271,7 @@ class OtherMethod(TurnedAway):
             return [value.strip() for key, _, value in fields if key.lower() == name.lower()]
 
         page = self._owner.answer(Request(path, headers), self._peer) or upgrade_required()
-        if method != "HEAD" and page.status is not HTTPStatus.NOT_FOUND:
+        if method not in ("GET", "HEAD") and page.status is not HTTPStatus.NOT_FOUND:
             page = method_not_allowed()
         begin = f"HTTP/1.1 {page.status.value} {page.status.phrase}"
         told = [begin, *(f"{name}: {value}" for name, value in page.headers), "", ""]

@@ -175,9 +175,10 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
         assert self._tcp is not None
         begins = self._first[: min(count, len(_REQUEST))]
         is_request = begins == _REQUEST[: len(begins)]
-        data = b"" if is_request else bytes(self._first[:count])
+        data = bytes(self._first[:count])
         del self.get_buffer, self.buffer_updated, self._first
-        if is_other_method(data):
+        # picows refuses HTTP/1.0, in which load balancers ask how a server is.
+        if is_other_method(data) or data.partition(b"\r\n")[0].endswith(b" HTTP/1.0"):
             other = OtherMethod(self._owner, self._tcp, self.peer, self.connection_lost)
             self._tcp.set_protocol(other)
             other.data_received(data)

@@ -102,6 +102,18 @@ def test_head_is_answered_like_get_without_the_body(path: str) -> None:
     with_server(test)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/nowhere", "/v1/ws"])
+def test_http_1_0_is_enough_to_ask_how_a_server_is(path: str) -> None:
+    async def test(server: SignalingServer) -> None:
+        old = await get(server.port, f"GET {path} HTTP/1.0\n\n")
+        new = await get(server.port, f"GET {path} HTTP/1.1\nHost: h\n\n")
+        assert old.splitlines()[0] == new.splitlines()[0]
+        assert old.partition("\r\n\r\n")[2] == new.partition("\r\n\r\n")[2]
+        assert server.sizes["connections"] == 0
+
+    with_server(test)
+
+
 def test_the_head_of_a_request_may_come_in_pieces_and_not_without_end() -> None:
     async def test(server: SignalingServer) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
