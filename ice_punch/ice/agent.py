@@ -24,6 +24,7 @@ from ice_punch.ice.policy import NominationPolicy, PatientPolicy
 from ice_punch.ice.server_queries import ServerQueries
 from ice_punch.ice.session import AgentConfig, Session
 from ice_punch.ice.slots import Slots
+from ice_punch.ice.steady import Steady
 from ice_punch.report import Report
 from ice_punch.stun import (
     MAGIC_COOKIE,
@@ -85,6 +86,10 @@ class Agent:
         self._advice = Advice()
         self._gathering = Gathering(self._lineage, self._advice)
         self._slots = Slots(self.pacer, self._queries)
+        self._steady: Steady | None = None
+        """What does the rest, while there is nothing else to do."""
+        self._steady_before: Steady | None = None
+        self._changes = 0
 
     @property
     def _session(self) -> Session:
@@ -105,6 +110,12 @@ class Agent:
         """Of the generation that carries data; during an ICE restart that is the old one as long
         as it can."""
         return self._lineage.state
+
+    @property
+    def changes(self) -> int:
+        """Grows with everything that may have changed states, pairs or candidates, or made events.
+        As long as it stands still, all that is new are datagrams to send and the timer."""
+        return self._changes
 
     @property
     def controlling(self) -> bool:
@@ -351,7 +362,11 @@ class Agent:
 
     def receive_datagram(self, data: bytes, source: Address, local: Address, now: float) -> None:
         """A datagram came to the base ``local``. Whatever it holds, nothing is raised."""
-        counters = self._counters
+        steady, counters = self._steady, self._counters
+        if steady is not None and steady.receive(data, source, local, now):
+            if not steady.alone:
+                self._advance(now)
+            return
         if self._lineage.over:
             counters["after_end"] += 1
             return
@@ -359,11 +374,13 @@ class Agent:
             if self.accepts_data(source, local):
                 counters["data_received"] += 1
                 self.data_received(source, local, now)
+                self._changes += 1
                 self._events.append(DataReceived(data, local, source))
             else:
                 counters["data_from_strangers"] += 1
                 self.data_from_stranger(source, local, now)
             return
+        self._steady = None
         if self._expired(now):
             return
         try:
@@ -381,6 +398,12 @@ class Agent:
         elif not any(g.receive(message, source, local, now) for g in self._addressed(message)):
             counters["responses_unmatched"] += 1
         self._advance(now)
+        if message.message_class is MessageClass.REQUEST:
+            self._learn(message, data, source, local)
+
+    def _learn(self, message: Message, data: bytes, source: Address, local: Address) -> None:
+        if self._steady is not None:
+            self._steady.learn(message, data, source, local)
 
     def _addressed(self, message: Message) -> list[Generation]:
         """The generation that a request is for, by its ufrag; all of them for a response."""
@@ -420,6 +443,7 @@ class Agent:
     def data_from_stranger(self, source: Address, local: Address, now: float) -> None:
         """Data came that ``accepts_data`` refuses. If it can be the peer's after its NAT gave it a
         new port, the port is checked; ``receive_datagram`` tells it by itself."""
+        self._steady = None
         if not self._lineage.over and self._current.requests.follow(source, local, now):
             self._advance(now)
 
@@ -432,6 +456,12 @@ class Agent:
 
     def handle_timer(self, now: float) -> None:
         """The time told by ``get_timer`` has come."""
+        steady = self._steady
+        if steady is not None and steady.handle_timer(now):
+            if steady.over:
+                self._advance(now)
+            return
+        self._steady = None
         for failure in self._queries.handle_timer(now):
             self._gathering.query_ended(failure, now)
         if self._expired(now):
@@ -443,7 +473,12 @@ class Agent:
 
     def datagrams_to_send(self, now: float) -> list[Transmit]:
         """What must leave now, in order."""
-        sent: list[Transmit] = []
+        sent: list[Transmit]
+        if self._steady is not None:
+            session = self._session
+            sent, session.outbox = session.outbox, []
+            return sent
+        sent = []
         for generation in self._generations:
             sent += generation.session.outbox
             generation.session.outbox = []
@@ -454,6 +489,8 @@ class Agent:
 
     def get_timer(self) -> float | None:
         """When to call ``handle_timer``; None when nothing is pending."""
+        if self._steady is not None:
+            return self._steady.get_timer()
         if self._lineage.over:
             return None
         times = [t for generation in self._generations for t in generation.timers()]
@@ -477,6 +514,8 @@ class Agent:
 
     def _advance(self, now: float) -> None:
         """Everything that may follow from what just happened."""
+        self._changes += 1
+        self._steady = None
         lineage = self._lineage
         lineage.current.conclusion.consider_failure(now)
         lineage.tend(now)
@@ -496,6 +535,10 @@ class Agent:
         for generation in lineage.all:
             generation.follow_pairs(now)
         self._advise(now)
+        self._steady = Steady.of(
+            lineage, self._queries, self._advice, self._slots, self._steady_before
+        )
+        self._steady_before = self._steady or self._steady_before
 
     def _mapping_varies(self) -> bool:
         """Whether a NAT on either side maps by destination."""
@@ -519,5 +562,7 @@ class Agent:
         return self._lineage.over
 
     def _fall_silent(self) -> None:
+        self._changes += 1
+        self._steady = self._steady_before = None
         self._lineage.fall_silent()
         self._queries.stop()

@@ -39,6 +39,17 @@ class Liveness:
         self._consent: dict[CandidatePair, Consent] = {}
         self._pulses: dict[CandidatePair, Pulse] = {}
 
+    @property
+    def consents(self) -> dict[CandidatePair, Consent]:
+        """Another dict as soon as consent is asked for on other pairs, but for those that lost
+        it."""
+        return self._consent
+
+    @property
+    def pulses(self) -> dict[CandidatePair, Pulse]:
+        """Of the pairs that carry data."""
+        return self._pulses
+
     def follow_pairs(self, now: float) -> None:
         """Begin and end consent as pairs become valid and selected."""
         session = self._session
@@ -151,6 +162,11 @@ class Liveness:
                 self._check(pair, consent, now)
                 standby = pair not in self._pulses and pair.component in session.selected
                 consent.schedule(now, rarer=STANDBY_INTERVAL if standby else 1.0)
+        self.feel(now)
+
+    def feel(self, now: float) -> None:
+        """Look whether what carries data has been silent for too long, and ask there."""
+        session = self._session
         for pair, pulse in list(self._pulses.items()):
             if session.state in LIVE and pair in self._consent:
                 self._feel(pair, pulse, now)

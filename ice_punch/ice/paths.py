@@ -105,6 +105,11 @@ class Paths:
         self._abandoned: set[int] = set()
         """Components of which the peer may have selected a pair that we have given up."""
 
+    @property
+    def has_abandoned(self) -> bool:
+        """Whether a nomination was given up, and the selected pair is to be nominated again."""
+        return bool(self._abandoned)
+
     # -- silence ------------------------------------------------------------------------------
 
     def fell_silent(self, pair: CandidatePair, why: str, now: float) -> None:

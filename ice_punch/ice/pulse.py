@@ -50,11 +50,13 @@ class Pulse:
 
     def next_try_at(self, sent_at: float | None, received_at: float | None) -> float:
         """When the next check is due, if nothing is heard until then."""
-        if self.tries:
+        heard_at = self.heard_at
+        if self._tries and self._tried_at > heard_at:
             return self._tried_at + self._wait
-        if self._doubted and self._pair.doubted_at is not None:
-            return self._pair.doubted_at
-        return suspicious_at(self.heard_at, sent_at, received_at)
+        doubted_at = self._pair.doubted_at
+        if doubted_at is not None and doubted_at > heard_at:
+            return doubted_at
+        return suspicious_at(heard_at, sent_at, received_at)
 
     @property
     def suspicious(self) -> bool:
