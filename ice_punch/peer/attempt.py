@@ -209,7 +209,10 @@ class Attempt:
             tls_id=self._tls_id,
         )
         size = self._transport.max_message_size if certificate else None
-        sdp = replace(description, max_message_size=size).to_sdp()
+        description = replace(description, max_message_size=size)
+        if kind == "answer":
+            description = description.in_place_of(self._current_remote or self._remote.result())
+        sdp = description.to_sdp()
         offer = Offer(sdp, self._server_rtt, self._transport.names)
         await self.post.send(kind, offer, self.negotiation.generation)
         if kind == "answer":
@@ -310,10 +313,11 @@ class Attempt:
             self._news.clear()
             description = self._connection.describe()
             ended = description.end_of_candidates
+            theirs = None if self._offerer else self._current_remote
             fragment = Fragment(
                 ufrag=description.ufrag,
                 pwd=description.pwd,
-                mid=description.mid,
+                mid=(theirs or description).mid,
                 candidates=description.candidates,
                 end_of_candidates=ended,
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from ice_punch.datagram import Address
 from ice_punch.errors import InvalidDescription
@@ -31,6 +31,7 @@ from ice_punch.sdp.candidate_line import (
 from ice_punch.sdp.fingerprint import Fingerprint
 from ice_punch.sdp.lines import MAX_CANDIDATES, TOKEN, Line, quoted, read_lines, split_sections
 
+MAX_SECTIONS = 64
 DEFAULT_PACING = 50
 """Milliseconds that hold where ``ice-pacing`` is absent, RFC 8839 section 5.5."""
 
@@ -53,6 +54,26 @@ _DEFAULT_ORDER = (
 RENOMINATION = "renomination"
 """The ICE option of a side that lets another pair be nominated later
 (draft-thatcher-ice-renomination)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherMedia:
+    """Another media section, which is not taken: as it is named when it is rejected."""
+
+    media: str
+    protocol: str
+    formats: tuple[str, ...]
+    mid: str | None = None
+
+    def to_lines(self) -> list[str]:
+        """Rejected: with port 0 (RFC 3264 section 6)."""
+        lines = [
+            f"m={self.media} 0 {self.protocol} {' '.join(self.formats)}",
+            f"c=IN IP4 {_UNSPECIFIED[0]}",
+        ]
+        if self.mid is not None:
+            lines.append(f"a=mid:{self.mid}")
+        return [*lines, "a=inactive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +109,12 @@ class Description:
     session_version: int = 0
     default_destination: Address | None = field(default=None, compare=False)
     """What ``c=`` and ``m=`` named in a description that was parsed; None where that is a name."""
+    before: tuple[OtherMedia, ...] = field(default=(), compare=False)
+    """The media sections before this one. An answer has every section of its offer."""
+    after: tuple[OtherMedia, ...] = field(default=(), compare=False)
+    bundle: bool = field(default=True, compare=False)
+    """Whether the section is in a BUNDLE group; an answer has one if the offer has (RFC 8843
+    section 7.3)."""
     ignored: int = field(default=0, compare=False)
     """Candidate lines of a parsed description that were valid and left out."""
 
@@ -135,6 +162,13 @@ class Description:
             for c in self.candidates
         )
 
+    def in_place_of(self, remote: Description) -> Description:
+        """This one as an answer to ``remote``, or as a later offer: with the same media sections in
+        the same order, of which all others are rejected, the same mid, and bundled if that is."""
+        return replace(
+            self, mid=remote.mid, before=remote.before, after=remote.after, bundle=remote.bundle
+        )
+
     def is_ice_restart(self, previous: Description) -> bool:
         """Whether this description restarts ICE: both ufrag and password differ.
 
@@ -180,14 +214,17 @@ class Description:
             f"o=- {self.session_id} {self.session_version} IN IP4 127.0.0.1",
             "s=-",
             "t=0 0",
-            f"a=group:BUNDLE {self.mid}",
         ]
+        if self.bundle:
+            lines.append(f"a=group:BUNDLE {self.mid}")
         if self.options:
             lines.append(f"a=ice-options:{' '.join(self.options)}")
         if self.lite:
             lines.append("a=ice-lite")
         elif self.pacing is not None:  # RFC 8839 section 4.3.1: a lite agent has no pacing
             lines.append(f"a=ice-pacing:{self.pacing}")
+        for other in self.before:
+            lines += other.to_lines()
         lines += [
             f"m={self.media} {port} {self.protocol} {' '.join(self.formats)}",
             f"c=IN IP{version} {host}",
@@ -211,11 +248,14 @@ class Description:
             lines.append(f"a=remote-candidates:{format_remote_candidates(self.remote_candidates)}")
         if self.end_of_candidates:
             lines.append("a=end-of-candidates")
+        for other in self.after:
+            lines += other.to_lines()
         return "\r\n".join(lines) + "\r\n"
 
     @classmethod
     def parse(cls, text: str) -> Description:
-        """Read a description: its first media section that is not rejected, and the session level.
+        """Read a description: its first data channel, else its first media section that is not
+        rejected, and the session level.
 
         Attributes that are unknown, or stand at a level they do not belong to, are ignored.
 
@@ -227,7 +267,10 @@ class Description:
         if not lines or lines[0].type != "v" or lines[0].value != "0":
             raise InvalidDescription("a description begins with v=0")
         session, sections = split_sections(lines)
-        media, section = _choose(sections)
+        if len(sections) > MAX_SECTIONS:
+            raise InvalidDescription(f"a description has at most {MAX_SECTIONS} media sections")
+        index, media = _choose(sections)
+        section = sections[index]
         attributes = Attributes(session, section)
         # RFC 8839 section 4.2.5: a mismatch may be all that the sender has to say.
         absent = attributes.ice_mismatch and attributes.get("ice-ufrag") is None
@@ -254,7 +297,10 @@ class Description:
             max_message_size=attributes.get_number("max-message-size"),
             session_id=session_id,
             session_version=session_version,
-            default_destination=_parse_default([*session, *section], media.port),
+            default_destination=_parse_default([*session, *section], media.port or DISCARD_PORT),
+            before=tuple(map(_other, sections[:index])),
+            after=tuple(map(_other, sections[index + 1 :])),
+            bundle=_is_bundled(session, attributes.get("mid")),
             ignored=attributes.ignored,
         )
 
@@ -289,16 +335,60 @@ class _Media:
     protocol: str
     formats: tuple[str, ...]
 
+    @property
+    def is_data_channel(self) -> bool:
+        """RFC 8841 section 5."""
+        return (
+            self.name == "application"
+            and self.protocol.upper().endswith("DTLS/SCTP")
+            and "webrtc-datachannel" in map(str.lower, self.formats)
+        )
 
-def _choose(sections: Iterable[list[Line]]) -> tuple[_Media, list[Line]]:
-    """The first media section whose port is not 0: that is a rejected one (RFC 3264 section 6)."""
-    found = False
-    for section in sections:
-        found = True
+
+def _choose(sections: Sequence[list[Line]]) -> tuple[int, _Media]:
+    """The section to take, of those whose port is not 0: these are rejected (RFC 3264 section 6),
+    unless they are ``bundle-only`` (RFC 8843 section 6)."""
+    first: tuple[int, _Media] | None = None
+    for index, section in enumerate(sections):
+        if first is not None and not section[0].value.startswith("application "):
+            continue
         media = _parse_media(section[0])
-        if media.port != 0:
-            return media, section
-    raise InvalidDescription("every m= section is rejected" if found else "there is no m= line")
+        if media.port == 0 and not _has(section, "bundle-only"):
+            continue
+        if media.is_data_channel:
+            return index, media
+        if first is None:
+            first = index, media
+    if first is None:
+        raise InvalidDescription(
+            "every m= section is rejected" if sections else "there is no m= line"
+        )
+    return first
+
+
+def _has(section: Iterable[Line], attribute: str) -> bool:
+    return any(line.type == "a" and line.value == attribute for line in section)
+
+
+def _other(section: Sequence[Line]) -> OtherMedia:
+    """Raises InvalidDescription for an ``m=`` line that breaks the grammar."""
+    media = _parse_media(section[0])
+    mids = [
+        line.value.removeprefix("mid:")
+        for line in section
+        if line.type == "a" and line.value.startswith("mid:")
+    ]
+    mid = mids[0] if mids and TOKEN.fullmatch(mids[0]) else None
+    return OtherMedia(media.name, media.protocol, media.formats, mid)
+
+
+def _is_bundled(session: Iterable[Line], mid: str | None) -> bool:
+    groups = (
+        line.value.split(" ")
+        for line in session
+        if line.type == "a" and line.value.startswith("group:BUNDLE")
+    )
+    return any(mid in group[1:] for group in groups)
 
 
 def _parse_media(line: Line) -> _Media:

@@ -100,6 +100,8 @@ class WebRtcPeer:
         self._setup = Setup.ACTPASS
         self._role: DtlsRole | None = None
         self._remote: Description | None = None
+        self._shape: Description | None = None
+        """The last offer of the peer's: every description of ours has its media sections."""
         self._early: deque[tuple[str | None, Candidate | None]] = deque(maxlen=MAX_EARLY)
         self._known = asyncio.Event()
         self._news = asyncio.Event()
@@ -163,7 +165,8 @@ class WebRtcPeer:
             if not connection.restarting:
                 connection.restart(asked=True)
             await connection.addresses_known(addresses_within(fresh_sockets=False))
-        sdp = await self._describe(self._setup, mid=remote.mid)
+        self._shape = remote
+        sdp = await self._describe(self._setup)
         self._take(remote)
         return sdp
 
@@ -183,7 +186,7 @@ class WebRtcPeer:
             self._known.set()
         return self._connection
 
-    async def _describe(self, setup: Setup, mid: str | None = None) -> str:
+    async def _describe(self, setup: Setup) -> str:
         connection = self._connection
         assert connection is not None
         if not self._trickle_wanted:
@@ -191,9 +194,9 @@ class WebRtcPeer:
         description = connection.describe(
             setup=setup, fingerprints=self._certificate.fingerprints(), tls_id=self._tls_id
         )
-        description = replace(
-            description, max_message_size=MAX_MESSAGE_SIZE, mid=mid or description.mid
-        )
+        description = replace(description, max_message_size=MAX_MESSAGE_SIZE)
+        if self._shape is not None:
+            description = description.in_place_of(self._shape)
         self._news.set()
         return description.to_sdp()
 
@@ -250,7 +253,13 @@ class WebRtcPeer:
             for line in lines + [""] * now.end_of_candidates:
                 if line not in told:
                     told.add(line)
-                    yield TrickledCandidate(line, now.mid, 0, ufrag)
+                    mid, index = self._place(now)
+                    yield TrickledCandidate(line, mid, index, ufrag)
+
+    def _place(self, described: Description) -> tuple[str, int]:
+        """The mid of our media section, and how many are before it."""
+        shape = self._shape or described
+        return shape.mid, len(shape.before)
 
     def add_candidate(
         self, candidate: str | Mapping[str, object] | None, username_fragment: str | None = None

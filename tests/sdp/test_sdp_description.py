@@ -472,6 +472,61 @@ def test_only_the_first_usable_section_is_read() -> None:
     assert (description.ufrag, description.mid) == (UFRAG, "data")
 
 
+AUDIO = ("m=audio 9 UDP/TLS/RTP/SAVPF 111 0", "a=mid:a", "a=ice-ufrag:sound")
+VIDEO = ("m=video 0 UDP/TLS/RTP/SAVPF 96", "a=mid:v", "a=bundle-only")
+
+
+def test_rfc8841_a_data_channel_behind_other_media_is_the_one_to_take() -> None:
+    text = text_of("a=mid:data", *VIDEO, session=("a=group:BUNDLE a data v", *AUDIO))
+    offer = Description.parse(text)
+    assert (offer.ufrag, offer.media, offer.mid, offer.bundle) == (
+        UFRAG,
+        "application",
+        "data",
+        True,
+    )
+    assert [other.media for other in (*offer.before, *offer.after)] == ["audio", "video"]
+
+
+def test_rfc3264_6_an_answer_has_every_section_of_its_offer_and_rejects_the_others() -> None:
+    text = text_of("a=mid:data", *VIDEO, session=("a=group:BUNDLE a data v", *AUDIO))
+    ours = Description(ufrag="four", pwd="p" * 22)
+    answer = ours.in_place_of(Description.parse(text)).to_sdp()
+    lines = answer.split("\r\n")
+    assert [line for line in lines if line.startswith("m=")] == [
+        "m=audio 0 UDP/TLS/RTP/SAVPF 111 0",
+        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
+        "m=video 0 UDP/TLS/RTP/SAVPF 96",
+    ]
+    assert [line for line in lines if line.startswith("a=mid")] == [
+        "a=mid:a",
+        "a=mid:data",
+        "a=mid:v",
+    ]
+    assert [line for line in lines if line.startswith("a=group")] == ["a=group:BUNDLE data"]
+    again = Description.parse(answer)
+    assert (again, again.ufrag) == (replace(ours, mid="data"), "four")
+
+
+def test_rfc8843_7_3_an_offer_that_is_not_bundled_has_no_bundle_in_its_answer() -> None:
+    offer = Description.parse(text_of("a=mid:data"))
+    assert not offer.bundle
+    assert "BUNDLE" not in Description(ufrag="four", pwd="p" * 22).in_place_of(offer).to_sdp()
+
+
+def test_rfc8843_6_port_0_of_a_section_that_is_bundle_only_rejects_nothing() -> None:
+    text = text_of("a=mid:data", "a=bundle-only", session=AUDIO).replace(
+        "m=application 9", "m=application 0"
+    )
+    offer = Description.parse(text)
+    assert (offer.media, offer.mid, offer.is_mismatched) == ("application", "data", False)
+
+
+def test_media_sections_are_bounded() -> None:
+    with pytest.raises(InvalidDescription, match="64 media sections"):
+        Description.parse(text_of(*["m=audio 9 RTP/AVP 0"] * 64))
+
+
 def test_rfc8839_5_1_useless_candidates_are_counted_and_do_not_fail_the_session() -> None:
     description = Description.parse(
         text_of(

@@ -59,13 +59,13 @@ class Beside:
 class Session:
     """A page and a peer of ours, whose signaling is this object."""
 
-    def __init__(self, tab: ChromiumTab, beside: Beside) -> None:
+    def __init__(self, tab: ChromiumTab, beside: Beside, script: str = SCRIPT) -> None:
         self.tab, self.call, self._loop = tab, beside.call, beside.loop
         self.peer: WebRtcPeer = self.call(_make())
         self._ours: list[dict[str, Any]] = []
         self._told = self._taken = 0
         self.call(self._collect())
-        tab.evaluate(SCRIPT)
+        tab.evaluate(script)
 
     async def _collect(self) -> None:
         async def collect() -> None:
@@ -125,10 +125,10 @@ def open_session(beside: Beside) -> Iterator[Callable[[], Session]]:
     server = beside.call(SignalingServer.start("127.0.0.1", 0))
     with chromium_tabs((), LOOPBACK) as open_tab:
 
-        def open_session() -> Session:
+        def open_session(script: str = SCRIPT) -> Session:
             tab = open_tab()
             tab.visit(f"http://127.0.0.1:{server.port}/healthz")
-            return Session(tab, beside)
+            return Session(tab, beside, script)
 
         yield open_session
     beside.call(server.close())
@@ -206,4 +206,26 @@ def test_a_page_hears_of_our_end_at_once(open_session: Callable[[], Session]) ->
     session.call(channel.close())
     session.tab.until("channels[\"page's\"].readyState === 'closed'", timeout=5)
     assert session.tab.evaluate("got") == ["last words"]
+    session.close()
+
+
+@pytest.mark.parametrize("policy", ["balanced", "max-compat"])
+def test_a_data_channel_behind_audio_is_taken_and_the_audio_rejected(
+    open_session: Callable[..., Session], policy: str
+) -> None:
+    made = f"""new RTCPeerConnection({{ bundlePolicy: "{policy}" }});
+      pc.addTransceiver("audio")"""
+    session = open_session(SCRIPT.replace("new RTCPeerConnection()", made))
+    session.offer_to_us()
+    assert session.tab.evaluate("pc.getTransceivers().length") == 0  # it was stopped
+    channel = session.channel()
+    theirs: DataChannel = session.call(channel.accept_channel())
+    session.tab.until("channels[\"page's\"].readyState === 'open'")
+    session.tab.evaluate("channels[\"page's\"].send('beside music')")
+    assert session.call(_recv(theirs)) == "beside music"
+    session.tab.evaluate("pc.restartIce()")
+    session.offer_to_us()
+    session.offer_to_page()
+    session.call(theirs.send("still"))
+    session.tab.until("got.at(-1) === 'still'")
     session.close()
