@@ -23,6 +23,7 @@ from signaling.errors import HookFailed, InvalidIceServer
 from signaling.gates import Gates
 from signaling.hooks import IceRequest
 from signaling.messages import IceInfo, IceServerInfo
+from signaling.telling import tell
 from signaling.turn_credentials import TTL, TTL_MAX, TTL_MIN, user_name
 
 _log = logging.getLogger("signaling.ice_hook")
@@ -168,7 +169,8 @@ class IceHook:
             self.failed += 1
             self._paused_until = self._clock() + PAUSE
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-            _log.warning("ice hook failed host=%s reason=%r", connection.host, why)
+            host = connection.host
+            tell(_log, "ice hook failed", {"host": host, "reason": why}, logging.WARNING)
             return without
         finally:
             self._under_way -= 1

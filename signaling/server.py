@@ -31,6 +31,7 @@ from signaling.link import SOCKET_PATH
 from signaling.messages import SUBPROTOCOL, CloseCode, IceInfo, IceServerInfo
 from signaling.pages import Page
 from signaling.randomness import RandomSource
+from signaling.telling import tell
 
 _log = logging.getLogger("signaling.server")
 
@@ -180,7 +181,7 @@ class SignalingServer:
             why = _words(error)
             raise ListenFailed(f"can not listen on {where} port {port}: {why}") from None
         for url in self.urls:
-            _log.info("listening url=%s", url)
+            tell(_log, "listening", {"url": url})
 
     @property
     def urls(self) -> list[str]:
@@ -323,7 +324,7 @@ class SignalingServer:
 
     def _turn_away(self, code: str, key: str) -> None:
         self.own_counters[code] += 1
-        _log.info("refused code=%s address=%s", code, key)
+        tell(_log, "refused", {"code": code, "address": key})
         if not self._per_address[key]:
             del self._per_address[key]
 
@@ -370,7 +371,7 @@ class SignalingServer:
         # The engine itself closes on frames over the limit.
         if code == CloseCode.TOO_BIG and self._sockets.pop(visitor.number, None) is not None:
             self.own_counters["too_large"] += 1
-            _log.info("refused code=too_large address=%s", visitor.client[0])
+            tell(_log, "refused", {"code": "too_large", "address": visitor.client[0]})
         self._sockets.pop(visitor.number, None)
         self._backend.on_close(visitor.number, self._loop.time())
 
@@ -390,7 +391,7 @@ class SignalingServer:
         for socket in slow:
             visitor = socket.owner_data
             self.own_counters["slow"] += 1
-            _log.info("refused code=slow address=%s", visitor.client[0])
+            tell(_log, "refused", {"code": "slow", "address": visitor.client[0]})
             socket.finish(CloseCode.SLOW, "slow reader")
             self._backend.on_close(visitor.number, self._loop.time())
         self._set_timer()
@@ -420,9 +421,8 @@ class SignalingServer:
                 task = self._loop.create_task(self._await_ice(number, servers))
                 self._fetching.add(task)
                 task.add_done_callback(self._fetching.discard)
-            case Note(event=event, fields=fields) if _log.isEnabledFor(logging.INFO):
-                words = " ".join(f"{name}={value}" for name, value in fields.items())
-                _log.info("%s %s", event, words, extra={"signaling": fields})
+            case Note(event=event, fields=fields):
+                tell(_log, event, fields)
 
     async def _await_ice(self, number: int, servers: Awaitable[IceInfo]) -> None:
         ice: IceInfo | None = None
@@ -430,7 +430,8 @@ class SignalingServer:
             async with asyncio.timeout(_ICE_TIMEOUT):
                 ice = await servers
         except Exception as error:
-            _log.warning("no ICE servers: %s", type(error).__name__)
+            why = type(error).__name__
+            tell(_log, "no ICE servers", {"reason": why}, logging.WARNING)
         self._backend.on_ice_servers(number, ice, self._loop.time())
 
     def _set_timer(self) -> None:

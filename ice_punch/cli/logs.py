@@ -9,7 +9,14 @@ from typing import Any
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: ``event`` is ``log``, and what the record's ``signaling`` fields say."""
+    """One object a line: ``event`` is ``log``, and what the record's ``signaling`` fields say.
+
+    ``worker`` is the number of the process, where there are several.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, Any] = {
@@ -19,12 +26,14 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker is not None:
+            told["worker"] = self._worker
         fields = getattr(record, "signaling", None)
         if isinstance(fields, dict):
             told["fields"] = fields
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+        return json.dumps(told, default=str)
 
 
 def show_log(*, as_json: bool, worker: int | None = None) -> None:
@@ -32,7 +41,7 @@ def show_log(*, as_json: bool, worker: int | None = None) -> None:
     handler = logging.StreamHandler()
     who = "" if worker is None else f" worker={worker}"
     handler.setFormatter(
-        JsonLines()
+        JsonLines(worker)
         if as_json
         else logging.Formatter(f"%(asctime)s %(levelname)s %(name)s{who} %(message)s")
     )

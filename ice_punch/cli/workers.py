@@ -17,6 +17,7 @@ from typing import Any
 from ice_punch.cli.serve import loop_factory, signaling
 from ice_punch.cli.serve_policy import CannotServe, ServeArguments
 from signaling.errors import SignalingError
+from signaling.telling import tell
 
 _log = logging.getLogger("ice_punch.workers")
 
@@ -109,7 +110,8 @@ class Workers:
         await _readable(process.sentinel)
         process.join(1)
         if not self._closing:
-            _log.warning("worker %d ended with %s, another one starts", number, process.exitcode)
+            ended = {"worker": number, "exit": process.exitcode}
+            tell(_log, "worker ended, another one starts", ended, logging.WARNING)
         while not self._closing:
             await asyncio.sleep(RESTART_AFTER)
             try:

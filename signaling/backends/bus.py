@@ -19,6 +19,7 @@ from signaling.backends.calls import Call, room_key
 from signaling.errors import InvalidRedisUrl
 from signaling.limits import Limits
 from signaling.randomness import RandomSource
+from signaling.telling import tell
 
 _log = logging.getLogger("signaling.bus")
 
@@ -184,7 +185,7 @@ class Bus:
         self._outgoing.clear()
         if up:
             self.losses += 1
-            _log.warning("bus lost reason=%r", self.last_error)
+            tell(_log, "bus lost", {"reason": self.last_error}, logging.WARNING)
         self._listener.on_down(lost)
 
     async def _live(self) -> bool:
@@ -229,7 +230,7 @@ class Bus:
             self._listener.on_settling()
             await asyncio.sleep(self._settle if forgotten else self._settle - age)
         self._listener.on_up(forgotten=forgotten)
-        _log.info("bus up forgotten=%s", forgotten)
+        tell(_log, "bus up", {"forgotten": forgotten})
         while True:
             await asyncio.sleep(BEAT)
             if await self._command("GET", key) != epoch:

@@ -135,6 +135,9 @@ def test_the_log_tells_what_happened_and_no_secret() -> None:
         assert opened["level"] == "info"
         assert set(opened["fields"]) == {"room", "peer"}
         assert opened["time"].endswith("+00:00")
+        listening = next(e for e in logged if e["message"].startswith("listening"))
+        assert listening["fields"] == {"url": url}
+        assert "worker" not in listening
         assert server.errors == []
         everything = json.dumps(server.events)
         for secret in (link.room, key, payload):

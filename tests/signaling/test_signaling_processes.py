@@ -200,6 +200,10 @@ def test_workers_share_a_port_and_replace_each_other(redis: RedisServer) -> None
         command.interrupt()
         assert command.exit_code(15) == 0
         assert not any(_is_alive(child) for child in children)
+        logged = [event for event in command.events if event["event"] == "log"]
+        assert {event.get("worker") for event in logged} == {0, 1, None}
+        [ended] = [e["fields"] for e in logged if e["message"].startswith("worker ended")]
+        assert ended["exit"] == -signal.SIGKILL
 
 
 def test_workers_do_not_outlive_the_one_who_started_them(redis: RedisServer) -> None:
