@@ -149,6 +149,7 @@ readline.createInterface({ input: process.stdin }).on("line", (line) => {
   try {
     commands[command](argument);
   } catch (error) {
+    if (!config) throw error;
     say({ error: error.message, command });
   }
 }).on("close", commands.end);

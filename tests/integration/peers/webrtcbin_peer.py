@@ -5,6 +5,7 @@ docs/reference/browser-peers.md. Run by the system's Python."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -39,7 +40,7 @@ output = threading.Lock()
 
 
 def say(what):
-    with output:
+    with output, contextlib.suppress(BrokenPipeError):  # nobody listens at the end
         sys.stdout.write(json.dumps(what) + "\n")
         sys.stdout.flush()
 
