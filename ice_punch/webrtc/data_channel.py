@@ -44,7 +44,7 @@ class DataChannel:
     A reliable channel loses nothing: ``send`` waits while the peer can not follow, and the peer is
     made to wait while nobody reads here. Only before the first ``recv`` is the oldest dropped for
     the newest, past 1 MiB. An unreliable channel, with a bound to retransmissions or lifetime,
-    carries datagrams: the newest wins on both ends, and ``send`` never waits.
+    carries datagrams: the newest wins on both ends, and ``send`` waits for no peer; `drain` does.
     """
 
     def __init__(self, association: Association, channel: RTCDataChannel) -> None:
@@ -118,6 +118,9 @@ class DataChannel:
         message = self._checked(message)
         while self.reliable and self._buffered >= SEND_BUFFER:
             await self._change()
+        if not self.reliable and self._buffered + _cost(message) > SEND_BUFFER:
+            await asyncio.sleep(0)  # what waits may leave before the oldest of it is dropped
+            self.raise_end()
         self._put(message)
 
     def try_send(self, message: Message | bytearray | memoryview) -> bool:
@@ -128,9 +131,11 @@ class DataChannel:
         self._put(message)
         return True
 
-    async def drain(self) -> None:
-        """Wait until nothing waits to be sent. Raises as ``send``."""
-        while self._outgoing:
+    async def drain(self, most: int = 0) -> None:
+        """Wait until no more than ``most`` bytes wait to be sent: whoever has more to send on an
+        unreliable channel than it carries, and wants nothing of it dropped here, waits for that.
+        Raises as ``send``."""
+        while self._outgoing and self._buffered > most:
             await self._change()
         self.raise_end()
 
@@ -168,7 +173,7 @@ class DataChannel:
             self.stats.bytes_sent += _size(message)
             left = None if expiry is None else expiry - now
             self._association.transmit(self._channel, message, life=left)
-            if self._waiting and self._buffered < SEND_BUFFER // 2:
+            if self._waiting and self._buffered <= SEND_BUFFER // 2:
                 self._wake()
             self._close_if_done()
             return True

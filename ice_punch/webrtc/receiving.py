@@ -91,6 +91,7 @@ class ReceivingHalf(AcknowledgingHalf):
             self.counters.pushed_back += 1
             self._ack_now = True
             return
+        self._ack_now |= received.has_gaps  # which this one may fill
         received.add(position)
         await self._hand_on(self._reassembly.add(position, chunk))
         self._reassembly.passed(received.position)
