@@ -326,7 +326,7 @@ class SignalingClient:
         """One connection from beginning to end. Raises what makes another one useless."""
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                connection = await self._unless_hurried(open_socket(self.server, ssl=self._ssl))
+                connection = await self._unless_hurried(self._open())
         except TimeoutError:
             return _Loss(no_answer(self.server, ATTEMPT_TIMEOUT), temporary=False)
         except ServerUnreachable as error:
@@ -345,6 +345,9 @@ class SignalingClient:
             if self._session.fault is not None or connection.close_code is None:
                 connection.transport.abort()
         return self._judge(connection.close_code)
+
+    def _open(self) -> Coroutine[object, object, ClientConnection]:
+        return open_socket(self.server, self._session.room, ssl=self._ssl)
 
     async def _unless_hurried(
         self, opening: Coroutine[object, object, ClientConnection]

@@ -33,6 +33,7 @@ _silent = logging.getLogger("signaling.client.websockets")
 _silent.setLevel(logging.CRITICAL + 1)
 
 _BUSY = (429, 503)
+_NOBODY_BEHIND = (502, 504)
 _UNROUTABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
 _BROKEN_OFF = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
 # AssertionError: what the library raises on a service that speaks before it is spoken to.
@@ -48,9 +49,13 @@ _FAILURES = (
 
 
 async def open_socket(
-    server: ServerUrl, *, ssl: ssl_module.SSLContext | None = None, close_timeout: float = 1.0
+    server: ServerUrl,
+    room: str,
+    *,
+    ssl: ssl_module.SSLContext | None = None,
+    close_timeout: float = 1.0,
 ) -> ClientConnection:
-    """A WebSocket to ``server`` that speaks ``icepunch.v1``.
+    """A WebSocket to ``server`` that speaks ``icepunch.v1``, for ``room`` as the wire calls it.
 
     Raises :class:`ServerUnreachable` or :class:`VersionRefused`. Has no timeout of its own.
     """
@@ -66,7 +71,7 @@ async def open_socket(
         options["happy_eyeballs_delay"] = DELAY
     try:
         connection = await opening(
-            server.websocket_url,
+            server.room_url(room),
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
             user_agent_header="ice-punch",
@@ -184,6 +189,9 @@ def _explain_status(status: int, server: ServerUrl) -> SignalingError:
         return VersionRefused(text, code="version")
     if status in _BUSY:
         return ServerUnreachable(f"{server} takes no more connections from here now", "busy")
+    if status in _NOBODY_BEHIND:
+        text = f"the proxy at {server} does not reach its server now (HTTP {status})"
+        return ServerUnreachable(text, "busy")
     return _not_signaling(server, f"it answers HTTP {status}")
 
 

@@ -16,6 +16,9 @@ SOCKET_PATH = "/v1/ws"
 SECRET_BYTES = 16
 _SECRET_MAX_BYTES = 64
 _ROOM_PREFIX = b"icepunch.v1 room\0"
+_PATH_PREFIX = b"icepunch.v1 path\0"
+_PATH_DIGITS = 4
+"""Enough to spread rooms over processes; too few to tell a room, even from a list of names."""
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?", re.ASCII)
 _DEFAULT_PORTS = {False: 80, True: 443}
 
@@ -83,6 +86,13 @@ class ServerUrl:
     def websocket_url(self) -> str:
         return f"{'wss' if self.secure else 'ws'}://{self.authority}{SOCKET_PATH}"
 
+    def room_url(self, room: str) -> str:
+        """Where a client opens its WebSocket for ``room``, as it is called on the wire.
+
+        See :func:`room_path`.
+        """
+        return f"{self.websocket_url.removesuffix(SOCKET_PATH)}{room_path(room)}"
+
     def __str__(self) -> str:
         return f"{'https' if self.secure else 'http'}://{self.authority}"
 
@@ -90,6 +100,16 @@ class ServerUrl:
 def wire_room(room: str) -> str:
     """What a link's room is called on the wire: a hash, from which nobody can tell the link."""
     return base64url(sha256(_ROOM_PREFIX + room.encode("utf-8")).digest())
+
+
+def room_path(room: str) -> str:
+    """``/v1/ws/<hash>``, by which a proxy brings all peers of ``room`` to the same process.
+
+    ``room`` is its name on the wire. Whoever knows that may enter, and access logs show paths:
+    16 bits of a hash of it tell nothing.
+    """
+    digest = sha256(_PATH_PREFIX + room.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{SOCKET_PATH}/{digest[:_PATH_DIGITS]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,6 +271,7 @@ def answer_http(status: str) -> Behaviour:
         (speak_ssh, False, "not-signaling", "what it answers is not HTTP"),
         (speak_ssh, True, "tls", "TLS with .* failed"),
         (answer_http("404 Not Found"), False, "not-signaling", "it answers HTTP 404"),
+        (answer_http("502 Bad Gateway"), False, "busy", "does not reach its server"),
         (answer_http("200 OK"), False, "not-signaling", "it answers HTTP 200"),
         (answer_http("503 Unavailable"), False, "busy", "takes no more connections"),
         (answer_http("426 Upgrade Required"), False, None, "does not speak icepunch.v1"),

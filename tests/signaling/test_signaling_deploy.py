@@ -31,6 +31,8 @@ from ice_punch.errors import AuthenticationRejected
 from ice_punch.net.ice_server import IceServer
 from ice_punch.net.relay import Relay
 from signaling.auth import TrustedProxies
+from signaling.client import SignalingClient
+from signaling.events import Welcomed
 from signaling.hooks import IceRequest
 from signaling.server import SignalingServer
 from signaling.turn_credentials import TurnCredentials, TurnServer
@@ -226,24 +228,22 @@ def test_the_caddyfile_is_valid_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is not installed")
-def test_a_hash_of_the_path_keeps_rooms_together_without_a_bus(tmp_path: Path) -> None:
-    """The configuration of the page, with this machine's addresses."""
+@pytest.mark.parametrize("name", ["several-processes.md", "without-bus.Caddyfile"])
+def test_a_hash_of_the_path_keeps_rooms_together_without_a_bus(tmp_path: Path, name: str) -> None:
+    """What the page and deploy/ show, with this machine's addresses."""
     page = (ROOT / "docs" / "howto" / "several-processes.md").read_text()
     shown = page.partition("```caddyfile\n")[2].partition("```")[0]
+    if name == "without-bus.Caddyfile":
+        shown = (DEPLOY / "caddy" / name).read_text()
+        shown = shown.replace("{$SIGNAL_HOST:signal.example.org}", "signal.example.org")
     port = free_port()
 
-    async def enter(stack: contextlib.AsyncExitStack, room: str) -> dict[str, Any]:
-        client = await stack.enter_async_context(
-            connect(
-                f"ws://127.0.0.1:{port}/v1/ws/{room[:8]}",
-                subprotocols=[Subprotocol("icepunch.v1")],
-                compression=None,
-                proxy=None,
-            )
-        )
-        await client.send(json.dumps({"type": "hello", "v": 1, "room": room}))
-        welcome: dict[str, Any] = json.loads(await client.recv())
-        return welcome
+    async def enter(stack: contextlib.AsyncExitStack, room: str) -> list[int]:
+        client = await stack.enter_async_context(SignalingClient(f"http://127.0.0.1:{port}", room))
+        await client.connect()
+        welcomed = await anext(client)
+        assert isinstance(welcomed, Welcomed)
+        return [peer.order for peer in welcomed.peers]
 
     async def run() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -267,10 +267,8 @@ def test_a_hash_of_the_path_keeps_rooms_together_without_a_bus(tmp_path: Path) -
                 async with contextlib.AsyncExitStack() as clients:
                     for number in range(16):
                         room = f"{number:08}-and-random-characters"
-                        assert (await enter(clients, room))["peers"] == []
-                        assert [
-                            peer["order"] for peer in (await enter(clients, room))["peers"]
-                        ] == [1]
+                        assert await enter(clients, room) == []
+                        assert await enter(clients, room) == [1]
                     rooms = [server.sizes["rooms"] for server in servers]
                     assert sum(rooms) == 16
                     assert min(rooms) > 0

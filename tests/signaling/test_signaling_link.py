@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from signaling.errors import InvalidLink, InvalidServerUrl
 from signaling.limits import is_room_name
-from signaling.link import Link, ServerUrl, wire_room
+from signaling.link import Link, ServerUrl, room_path, wire_room
 from signaling.randomness import base64url
 
 ROOM = "AAECAwQFBgcICQoLDA0ODw"
@@ -28,6 +30,7 @@ def test_a_link_holds_server_room_and_secret() -> None:
     assert str(link) == GOOD
     assert link.without_secret == f"http://signal.example:8080/j/{ROOM}"
     assert link.websocket_url == "ws://signal.example:8080/v1/ws"
+    assert link.server.room_url(link.wire_room) == "ws://signal.example:8080/v1/ws/2fc5"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,26 @@ def test_create_makes_a_link_that_parses_to_itself(
     assert Link.parse(str(link)) == link
     if socket is not None:
         assert link.websocket_url == socket
+
+
+def test_the_path_of_a_room_is_the_documents() -> None:
+    room = wire_room(ROOM)
+    digest = hashlib.sha256(b"icepunch.v1 path\0" + room.encode()).hexdigest()
+    assert room_path(room) == f"/v1/ws/{digest[:4]}"
+    page = (Path(__file__).parents[2] / "docs/reference/signaling-protocol.md").read_text()
+    assert 'first 4 hexadecimal\n  digits of `SHA-256("icepunch.v1 path" || 0x00' in page
+
+
+@given(st.text())
+def test_a_path_tells_no_room(room: str) -> None:
+    """Four digits of a hash, whatever a server with tokens calls its rooms."""
+    assert re.fullmatch(r"/v1/ws/[0-9a-f]{4}", room_path(room))
+
+
+def test_rooms_spread_over_the_paths() -> None:
+    source = random.Random(4)
+    paths = {room_path(base64url(source.randbytes(32))) for _ in range(4000)}
+    assert len(paths) > 3700  # 3880 of 65,536 on average
 
 
 def test_every_link_is_another_room_with_another_secret() -> None:

@@ -12,7 +12,7 @@ test("a link is read and written as it was", () => {
     const link = parseLink(` ${text}\n`);
     assert.equal(String(link), text);
     assert.equal(link.withoutSecret, `${server}/j/${ROOM}`);
-    assert.equal(link.websocketUrl, `${server.replace("http", "ws")}/v1/ws`);
+    assert.equal(link.websocketUrl, `${server.replace("http", "ws")}/v1/ws/fa24`);
   }
 });
 
