@@ -70,7 +70,7 @@ class AgentDriver:
             options,
             on_datagram=self._on_datagram,
             on_icmp_error=self._on_icmp_error,
-            on_change=self.pump,
+            on_change=self._on_paths,
             on_segments=self._on_segments,
         )
         self.data = DataPath(
@@ -94,6 +94,8 @@ class AgentDriver:
         self._accepted: Address | None = None
         """From where data is accepted on the path that data is sent on, until the agent is told
         something new."""
+        self._followed = -1
+        """How much of the agent's changes the path of data has followed."""
         self._pumping = False
         self._stopped = False
 
@@ -103,22 +105,31 @@ class AgentDriver:
             return
         self._pumping = True
         self._accepted = None
+        agent = self.agent
         try:
             while True:
                 # RFC 8838 section 10: a candidate is told of before its first check leaves.
-                while (event := self.agent.next_event()) is not None:
+                while (event := agent.next_event()) is not None:
                     self._tell(event)
-                transmits = self.agent.datagrams_to_send(self.now())
+                transmits = agent.datagrams_to_send(self.now())
                 if not transmits:
                     break
                 for data, local, destination in transmits:
                     path = self.gatherer.paths.get(local)
                     if path is not None:
                         path.send(data, destination)
-            self.data.follow(self.now())
+                if agent.changes == self._followed:
+                    break
+            if agent.changes != self._followed:
+                self._followed = agent.changes
+                self.data.follow(self.now())
         finally:
             self._pumping = False
         self._set_timer()
+
+    def _on_paths(self) -> None:
+        self._followed = -1
+        self.pump()
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, DataReceived):
@@ -128,9 +139,10 @@ class AgentDriver:
 
     def _set_timer(self) -> None:
         self._put_off = False
-        self._agent_due = None if self._stopped else self.agent.get_timer()
-        times = [] if self._stopped else [self._agent_due, self.data.get_timer()]
-        due = min((t for t in times if t is not None), default=None)
+        due = self._agent_due = None if self._stopped else self.agent.get_timer()
+        probe = None if self._stopped else self.data.get_timer()
+        if probe is not None and (due is None or probe < due):
+            due = probe
         if due != self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -177,7 +189,13 @@ class AgentDriver:
             perhaps_stun = buffer[4] == _COOKIE_BEGINS
         else:
             perhaps_stun = not size or may_hold_stun(buffer, size, segment)
-        if perhaps_stun:
+        if perhaps_stun and size <= segment:
+            data = bytes(buffer[:size])
+            if resembles_stun(data):
+                self._on_stun(data, source, local)
+            else:
+                self._on_data((data,), source, local)
+        elif perhaps_stun:
             self._sort(split(buffer, size, segment), source, local)
         elif self._accepts(-(-size // segment), source, local):
             if self.on_segments is None:
