@@ -331,5 +331,9 @@ def test_the_servers_switches_in_the_environment_file() -> None:
     told = switches(value.split())
     assert told["workers"] == 2
     assert told["public_host"] == "signal.example.org"
+    # What a proxy on this machine speaks for is to be had by that proxy only, without TLS.
+    assert told["trusted_proxy"] == ["127.0.0.1"]
+    assert told["host"] == "127.0.0.1"
+    assert told["no_stun"]
     stop = int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[1])  # type: ignore[index]
     assert stop > told["drain"] + 5
