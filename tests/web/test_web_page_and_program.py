@@ -19,6 +19,7 @@ pytestmark = [*NETNS, pytest.mark.timeout(240)]
 
 FILE_SIZE = 50_000_000
 RATE, SECONDS = 200, 10
+WRONG = "#" + "A" * 22
 SEND_DATAGRAMS = """(async (rate, count) => {
   const {channel} = globalThis.icePunch;
   const began = performance.now();
@@ -59,11 +60,11 @@ def _chat(tab: Tab, robot: Robot, word: str) -> None:
     tab.until(f"document.querySelector('#log').innerText.includes('{word} from the robot')")
 
 
-def _files(tab: Tab, robot: Robot, directory: Path) -> None:
+def _files(tab: Tab, robot: Robot, directory: Path, size: int = FILE_SIZE) -> None:
     there, here = directory / "to-robot.bin", directory / "to-tab.bin"
     (directory / "received").mkdir(exist_ok=True)
     for file in (there, here):
-        file.write_bytes(os.urandom(FILE_SIZE))
+        file.write_bytes(os.urandom(size))
     tab.choose("#pick", [there])
     arrived = robot.next("file", 100)
     assert arrived["sha256"] == sha256(there) == sha256(Path(arrived["path"]))
@@ -141,6 +142,9 @@ def test_a_page_that_is_there_first_answers_the_program(place: Town, tmp_path: P
         assert tab.evaluate("icePunch.channel.offers") is False
         robot.next("connected")
         _chat(tab, robot, "good morning")
+        # One browser is enough for the whole size: it is the same code on either side.
+        _files(tab, robot, tmp_path, FILE_SIZE if place.browser == "chromium" else FILE_SIZE // 5)
+        _stream(tab, robot)
         _pull_the_cable(place, tab, robot)
         robot.do("close")
         assert "The other side ended the connection." in tab.title("The connection has ended")
@@ -148,20 +152,40 @@ def test_a_page_that_is_there_first_answers_the_program(place: Town, tmp_path: P
     tab.close()
 
 
-def test_a_wrong_secret_is_refused_and_said_on_both_sides(place: Town, tmp_path: Path) -> None:
-    robot, link = _listening(place, tmp_path)
-    with robot:
-        tab = place.open_tab()
-        tab.visit(link.partition("#")[0] + "#" + "A" * 22)
-        said = tab.title("Wrong secret")
+def test_a_wrong_secret_is_refused_and_said_on_both_sides(place: Town) -> None:
+    """The link of ``ice-punch listen`` has two seats: whoever is refused must give one back."""
+    with place.command("listen", "--server", place.url) as listener:
+        link = str(listener.event("listening")["link"])
+        bad = place.open_tab()
+        bad.visit(link.partition("#")[0] + WRONG)
+        said = bad.title("Wrong secret")
         assert "is not the other side's: copy the whole link again." in said
-        assert no_complaints(tab.complaints) == []
-        tab.close()
+        assert "wrong secret" in str(listener)
         good = place.open_tab()
         good.visit(link)
         good.connected()
-        assert robot.next("refused")["count"] == 1
-        good.close()
+        listener.event("connected")
+        for tab in (bad, good):
+            assert no_complaints(tab.complaints) == []
+            tab.close()
+
+
+def test_a_program_with_a_wrong_secret_is_refused_by_a_page_and_told(place: Town) -> None:
+    link = str(new_link(place.url))
+    tab = place.open_tab()
+    tab.visit(link)
+    tab.title("Waiting for the other side")
+    with place.command("connect", link.partition("#")[0] + WRONG) as wrong:
+        assert wrong.exit_code() == 1
+        assert wrong.event("error")["error"] == "WrongSecret"
+        assert "does not have this link's secret" in str(wrong)
+    tab.until("document.querySelector('#log').innerText.includes('wrong secret')")
+    tab.title("Waiting for the other side")
+    with place.command("connect", link) as right:
+        right.event("connected")
+        tab.connected()
+    assert no_complaints(tab.complaints) == []
+    tab.close()
 
 
 def test_a_tab_that_closes_in_the_middle_of_a_file_leaves_nothing(

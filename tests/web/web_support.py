@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ice_punch.lab.kernel import KernelHost, KernelInternet, enter
+from support.commands import Command
 from support.programs import ROOT, Robot, cable_pulled, new_link, served, serving, sha256
 from support.tabs import Opener, chromium_tabs, firefox_tabs
 
@@ -45,6 +46,11 @@ class Town:
 
     def robot(self, role: str, url: str, directory: Path) -> Robot:
         return Robot(role, url, directory, str(self._cafile), self.net.peer_b.popen)
+
+    def command(self, *arguments: str) -> Command:
+        """``ice-punch`` where the robots are."""
+        trust = ("--ca-file", str(self._cafile), "--json")
+        return Command(*arguments, *trust, start=self.net.peer_b.popen)
 
     def cable_pulled(self) -> contextlib.AbstractContextManager[None]:
         """The browser's interface is down meanwhile."""
