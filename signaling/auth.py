@@ -36,7 +36,8 @@ class AuthMode(StrEnum):
 class Door:
     """The :class:`signaling.hooks.Authorizer` of the three modes.
 
-    ``failures`` wrong tokens per ``period`` seconds and address are judged; more are told to wait.
+    ``failures`` wrong tokens per ``period`` seconds and address hear so; more are told to wait. A
+    good one is let in all the same: many people may share an address with one who guesses.
     ``wall`` tells seconds since 1970, ``clock`` seconds that never jump.
     """
 
@@ -80,15 +81,15 @@ class Door:
             return Denied(ErrorCode.BAD_ROOM, text)
         if self._verifier is None:
             return Grant()
+        answer = self._judge(self._verifier, hello)
+        # An expired token was a good one once: its bearer is no guesser.
+        if not isinstance(answer, Denied) or answer.code is not ErrorCode.UNAUTHORIZED:
+            return answer
         key, now = address_key(address), self._clock()
-        wait = self._failures.wait(key, now)
+        wait = self._failures.take(key, now)
         if wait > 0:
             text = "too many tokens from this address were wrong"
             return Denied(ErrorCode.BUSY, text, round(wait, 3))
-        answer = self._judge(self._verifier, hello)
-        # An expired token was a good one once: its bearer is no guesser.
-        if isinstance(answer, Denied) and answer.code is ErrorCode.UNAUTHORIZED:
-            self._failures.count(key, now)
         return answer
 
     def _judge(self, verifier: TokenVerifier, hello: Hello) -> Grant | Denied:
