@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 
@@ -11,6 +11,7 @@ from OpenSSL import SSL
 from ice_punch.datagram import Buffer
 from ice_punch.dtls import openssl, records
 from ice_punch.dtls.bindings import GREATEST_CONTENT
+from ice_punch.dtls.bulk import Bulk
 from ice_punch.dtls.certificate import Certificate
 from ice_punch.dtls.events import (
     DatagramReceived,
@@ -23,8 +24,7 @@ from ice_punch.dtls.events import (
 from ice_punch.dtls.handshake import Handshake
 from ice_punch.dtls.repetition import Repetition
 from ice_punch.dtls.roles import DtlsRole
-from ice_punch.dtls.segments import Segments
-from ice_punch.dtls.traffic import Traffic, cut_apart
+from ice_punch.dtls.traffic import Traffic
 from ice_punch.errors import (
     ChannelClosed,
     FingerprintMismatch,
@@ -49,7 +49,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class DtlsMachine:
+class DtlsMachine(Bulk):
     """One DTLS association with the peer at the other end of an ICE candidate pair.
 
     ``remote_fingerprints`` may be given later with `set_remote_fingerprints`. Until then the
@@ -145,74 +145,6 @@ class DtlsMachine:
             self._outgoing.append(bytes(self._traffic.encrypt_one(data, None)))
         except SSL.Error as error:
             raise self._broken(error) from error
-
-    def encrypt_one(self, data: Buffer, into: bytearray | None = None) -> Buffer:
-        """`encrypt_many` for one datagram. The record is valid until ``into`` is used again."""
-        traffic = self._traffic
-        if traffic is None:
-            raise self._not_open()
-        try:
-            record = traffic.encrypt_one(data, into)
-        except SSL.Error as error:
-            raise self._broken(error) from error
-        self.counters.datagrams_sent += 1
-        return record
-
-    def decrypt_alone(self, buffer: bytearray, size: int, now: float) -> bytes | None:
-        """`decrypt_many` for one datagram, the first ``size`` bytes of ``buffer``, where it may be
-        a whole record of data: its content, or b"" if it has none for the application. Else None,
-        and nothing was done."""
-        traffic = self._traffic
-        return None if traffic is None else traffic.decrypt_alone(buffer, size, now)
-
-    def encrypt_many(
-        self,
-        datagrams: Sequence[Buffer],
-        now: float,
-        into: bytearray | None = None,
-        *,
-        each: int = 0,
-    ) -> list[Segments]:
-        """Encrypt datagrams and return what must go to the peer, in order, in place of `send`.
-
-        Datagrams of one size in a row make one buffer, fit for UDP segmentation offload: a part of
-        ``into``, if that has room for all and 256 bytes more, to be used again once they are sent,
-        or else memory of their own. Whoever knows that they are all bytes objects of ``each`` bytes
-        spares them being looked at. Raises what `send` raises, and then nothing is sent of any.
-        """
-        if not datagrams:
-            return []
-        traffic = self._traffic
-        if traffic is None:
-            raise self._not_open()
-        try:
-            if each:
-                segments = traffic.encrypt_alike(datagrams, each, into)
-            else:
-                segments = traffic.encrypt(datagrams, into)
-        except SSL.Error as error:
-            raise self._broken(error) from error
-        self.counters.datagrams_sent += len(datagrams)
-        return segments
-
-    def decrypt_many(self, datagrams: Sequence[Buffer], now: float) -> list[bytes]:
-        """`receive_datagram` for many: what the application gets of them, in order.
-
-        What else came of them `next_event` tells. It may take the application's datagrams to be
-        older: they opened nothing, and after the end there are none.
-        """
-        if self._traffic is None or not datagrams:
-            return [data for d in datagrams for data in self._receive_other(bytes(d), now)]
-        return self._traffic.decrypt(datagrams, now)
-
-    def decrypt_segments(self, buffer: Buffer, end: int, size: int, now: float) -> list[bytes]:
-        """`decrypt_many` for datagrams of ``size`` bytes in the first ``end`` bytes of a buffer.
-
-        The last may be shorter: as UDP receive offload hands them in.
-        """
-        if self._traffic is None or size <= 0:
-            return self.decrypt_many(cut_apart(buffer, end, size), now)
-        return self._traffic.decrypt_segments(buffer, end, size, now)
 
     def close(self, now: float) -> None:
         """End the association; the peer is told by close_notify if it was open."""
