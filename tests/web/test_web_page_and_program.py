@@ -160,7 +160,7 @@ def test_a_wrong_secret_is_refused_and_said_on_both_sides(place: Town) -> None:
         bad.visit(link.partition("#")[0] + WRONG)
         said = bad.title("Wrong secret")
         assert "is not the other side's: copy the whole link again." in said
-        assert "wrong secret" in str(listener)
+        listener.until(lambda: "a peer with a wrong secret" in str(listener), 10, "refusal")
         good = place.open_tab()
         good.visit(link)
         good.connected()
