@@ -14,16 +14,27 @@ RECEIVE_QUEUE = 1024
 
 
 class _Reader(asyncio.Future[None]):
-    """Somebody who waits for a datagram. It knows how whoever awaits it goes on."""
+    """Somebody who waits for a datagram: one task, which is all that ever awaits it."""
 
     step: Callable[[asyncio.Future[None]], object] | None = None
+    """How the task goes on."""
     context: Context | None = None
 
     def add_done_callback(  # type: ignore[override]
         self, fn: Callable[[asyncio.Future[None]], object], /, *, context: Context | None = None
     ) -> None:
         self.step, self.context = fn, context
-        super().add_done_callback(fn, context=context)
+
+    def cancel(self, msg: object = None) -> bool:
+        if not super().cancel(msg):
+            return False
+        self.step_soon()
+        return True
+
+    def step_soon(self) -> None:
+        """Let the task go on in the next turn of the event loop."""
+        if self.step is not None:
+            self.get_loop().call_soon(self.step, self, context=self.context)
 
 
 class Inbox:
@@ -124,15 +135,13 @@ class Inbox:
             reader = readers.pop(0)
             if reader.done():
                 continue
-            step, context = reader.step, reader.context
-            if step is None or context is None or not reader.remove_done_callback(step):
-                reader.set_result(None)
-                return
             reader.set_result(None)
-            try:
-                context.run(step, reader)
-            except RuntimeError:  # a task is running, or its context is in use
-                self._loop.call_soon(step, reader, context=context)
+            step, context = reader.step, reader.context
+            if step is not None and context is not None:
+                try:
+                    context.run(step, reader)
+                except RuntimeError:  # a task is running, or its context is in use
+                    reader.step_soon()
             return
 
     def _wake(self, count: int) -> None:
@@ -140,4 +149,5 @@ class Inbox:
             reader = self._readers.pop(0)
             if not reader.done():
                 reader.set_result(None)
+                reader.step_soon()
                 count -= 1
