@@ -113,6 +113,8 @@ class Inbox:
             try:
                 await reader
             except asyncio.CancelledError:
+                if reader in self._readers:
+                    self._readers.remove(reader)
                 if self.held and reader.done() and not reader.cancelled():
                     self._wake(1)  # we were woken for a datagram that another may have now
                 raise

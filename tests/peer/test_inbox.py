@@ -218,3 +218,14 @@ def test_what_a_reader_raises_is_its_own_and_nobody_elses() -> None:
         ]
 
     asyncio.run(run())
+
+
+def test_readers_that_gave_up_are_forgotten() -> None:
+    async def run() -> None:
+        inbox = Inbox(10, no_end)
+        for _ in range(50):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(inbox.get(), 0.0001)
+        assert not inbox._readers
+
+    asyncio.run(run())
