@@ -317,10 +317,12 @@ class SignalingClient:
             self._waiting = False
 
     def _delay(self, loss: _Loss, attempt: int) -> float:
+        spread = min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(attempt, 16))
         if loss.jitter is not None:
-            return self._random.random() * min(loss.jitter, BACKOFF_MAX)
-        spread = self._random.random() * min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(attempt, 16))
-        return min(loss.retry_after or 0.0, BACKOFF_MAX) + spread
+            wish = _bounded(loss.jitter)
+            # Sent away time and again, it comes less and less often, whatever the server says.
+            return self._random.random() * (wish if attempt == 0 else max(wish, spread))
+        return _bounded(loss.retry_after or 0.0) + self._random.random() * spread
 
     async def _connect_once(self) -> _Loss:
         """One connection from beginning to end. Raises what makes another one useless."""
@@ -457,6 +459,11 @@ class SignalingClient:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _bounded(seconds: float) -> float:
+    """What a server says, within what this client does."""
+    return min(max(seconds, 0.0), BACKOFF_MAX)
 
 
 def _for_now(refusal: Error, text: str, close_code: int) -> SignalingError:

@@ -230,6 +230,9 @@ class ClientSession:
         if self.established:
             self.fault = "the server broke the protocol: welcome came twice"
             return []
+        if welcome.v != VERSION:
+            self.fault = f"the server speaks version {welcome.v} of the protocol, not {VERSION}"
+            return []
         self.established = True
         self.round_trip = now - self._greeted_at
         self.epoch += 1

@@ -155,6 +155,10 @@ export class Session {
       this.fault = "the server broke the protocol: a welcome out of place";
       return [];
     }
+    if (welcome.v !== 1) {
+      this.fault = `the server speaks version ${Number(welcome.v)} of the protocol, not 1`;
+      return [];
+    }
     this.established = true;
     this.roundTrip = now - this.#greetedAt;
     this.selfId = welcome.self;
@@ -232,6 +236,9 @@ export function judge(code) {
 
 /** Seconds until the next connection: full jitter, 0.5 s doubling to 30 s. `random` is 0 to 1. */
 export function backoff(attempt, random, { jitter = null, retryAfter = 0 } = {}) {
-  if (jitter !== null) return random * Math.min(jitter, 30);
-  return Math.min(retryAfter, 30) + random * Math.min(30, 0.5 * 2 ** Math.min(attempt, 16));
+  const bounded = (seconds) => Math.min(Math.max(Number(seconds) || 0, 0), 30);
+  const spread = Math.min(30, 0.5 * 2 ** Math.min(attempt, 16));
+  // Sent away time and again, it comes less and less often, whatever the server says.
+  if (jitter !== null) return random * Math.max(bounded(jitter), attempt === 0 ? 0 : spread);
+  return bounded(retryAfter) + random * spread;
 }

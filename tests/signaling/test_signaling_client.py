@@ -491,6 +491,50 @@ def test_a_server_that_breaks_the_protocol_is_told(frame: str | bytes) -> None:
     asyncio.run(run())
 
 
+def test_a_server_of_another_version_is_told() -> None:
+    async def run() -> None:
+        async def reply(connection: ServerConnection) -> None:
+            await connection.send(json.dumps(json.loads(WELCOME) | {"v": 2}))
+            await connection.wait_closed()
+
+        async with stub(reply) as server:  # type: ignore[attr-defined]
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            with pytest.raises(ServerUnreachable, match="speaks version 2 of the protocol, not 1"):
+                await SignalingClient(url, ROOM).connect(timeout=2)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"type": "drain", "in_s": 0, "jitter_s": 0},
+        {"type": "drain", "in_s": 0, "jitter_s": -1e9},
+        {"type": "error", "code": "busy", "message": "m", "retry_after": -1e9, "fatal": True},
+    ],
+)
+def test_no_word_of_a_server_makes_a_client_hammer_it(last: dict[str, object]) -> None:
+    async def run() -> None:
+        async def reply(connection: ServerConnection) -> None:
+            await connection.send(WELCOME)
+            await connection.send(json.dumps(last))
+            await connection.close(4000)
+
+        async with stub(reply) as server:  # type: ignore[attr-defined]
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with SignalingClient(url, ROOM, random=Quiet()) as client:
+                await client.connect(timeout=2)
+                waits = []
+                for _ in range(4):
+                    lost = await next_of(client, Disconnected)
+                    assert isinstance(lost, Disconnected)
+                    waits.append(lost.retry_in)
+                assert waits[0] >= 0
+                assert waits[1:] == pytest.approx([0.1, 0.2, 0.4])
+
+    asyncio.run(run())
+
+
 def test_sending_waits_when_the_server_confirms_nothing_and_close_ends_the_wait() -> None:
     async def run() -> None:
         async def reply(connection: ServerConnection) -> None:

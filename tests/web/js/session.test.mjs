@@ -124,5 +124,9 @@ test("the wait is full jitter from 0.5 s to 30 s, after a drain what that says",
   assert.equal(backoff(50, 1), 30);
   assert.equal(backoff(50, 0), 0);
   assert.equal(backoff(0, 0.5, { jitter: 10 }), 5);
+  assert.equal(backoff(0, 1, { jitter: -5 }), 0);
+  assert.equal(backoff(2, 1, { jitter: 0 }), 2);
+  assert.equal(backoff(2, 1, { jitter: 10 }), 10);
+  assert.equal(backoff(0, 0, { retryAfter: -7 }), 0);
   assert.equal(backoff(0, 0, { retryAfter: 7 }), 7);
 });
