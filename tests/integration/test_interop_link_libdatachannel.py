@@ -50,10 +50,10 @@ def test_a_whole_session_of_a_stack_that_opens_a_programs_link(
 ) -> None:
     with meeting(place, "listen", tmp_path) as (stack, robot):
         assert stack.next("described")["kind"] == "offer"
-        ours, theirs = stack.next("pair")["pair"]
+        connected(stack, robot)
+        ours, theirs = next(told["pair"] for told in stack.told if told["event"] == "pair")
         assert place.net.peer_a.public_address in ours
         assert place.net.peer_b.public_address in theirs
-        connected(stack, robot)
         chat(stack, robot, "hello")
         exchange_files(stack, robot, tmp_path)
         stream(stack, robot)
@@ -63,7 +63,7 @@ def test_a_whole_session_of_a_stack_that_opens_a_programs_link(
         _refuses_a_restart(stack)
         chat(stack, robot, "after the cable")
         stack.do("end")
-        robot.next("ended", 10)
+        robot.next("ended", 25)  # before the 30 s of lost consent
 
 
 def test_a_stack_that_is_there_first_answers_the_program(place: Homes, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_whole_session_of_a_stack_that_opens_a_programs_link(
         chat(stack, robot, "after the cable")
         # On its own way it tells nobody that it ends; its program has to.
         stack.do("bye", reason="that was all")
-        robot.next("ended", 10)
+        robot.next("ended", 25)
 
 
 def test_a_stack_that_is_there_first_answers_the_program(place: Homes, tmp_path: Path) -> None:

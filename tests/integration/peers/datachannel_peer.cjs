@@ -21,11 +21,7 @@ if (config) {
 pc.onGatheringStateChange((state) => {
   if (state === "complete") say(config ? { gathered: true } : { description: pc.localDescription() });
 });
-pc.onStateChange((state) => {
-  say({ state });
-  const pair = state === "connected" && config && pc.getSelectedCandidatePair();
-  if (pair) say({ pair: [pair.local.candidate, pair.remote.candidate] });
-});
+pc.onStateChange((state) => say({ state }));
 
 const channels = new Map();
 function take(channel) {
@@ -51,7 +47,11 @@ function beginPage() {
   datagrams.onMessage((data) => received.add(Buffer.from(data).readBigUInt64BE()));
   messages = pc.createDataChannel("messages", { negotiated: true, id: 2 });
   messages.onMessage((text) => say({ message: text }));
-  messages.onOpen(() => say({ channel: "messages" }));
+  messages.onOpen(() => {
+    const { local, remote } = pc.getSelectedCandidatePair();
+    say({ pair: [local.candidate, remote.candidate] });
+    say({ channel: "messages" });
+  });
   messages.onClosed(() => say({ closed: "messages" }));
 }
 
