@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Iterator
 
 from ice_punch.datagram import Address
@@ -35,8 +34,8 @@ class CheckList:
         self.max_pairs = max_pairs
         """RFC 8445 section 6.1.2.5."""
         self.pairs: list[CandidatePair] = []
-        self.triggered_check_queue: deque[CandidatePair] = deque()
-        self.deferred: deque[CandidatePair] = deque()
+        self.triggered_check_queue: list[CandidatePair] = []
+        self.deferred: list[CandidatePair] = []
         """Triggered checks that ordinary ones go ahead of."""
         self.pairs_refused = 0
         self.peer_checked_at: float | None = None
@@ -124,7 +123,7 @@ class CheckList:
                 return
             self.unqueue(pair)
         if ahead:
-            self.triggered_check_queue.appendleft(pair)
+            self.triggered_check_queue.insert(0, pair)
         else:
             self.triggered_check_queue.append(pair)
 
@@ -160,7 +159,7 @@ class CheckList:
 
     def next_triggered(self) -> CandidatePair | None:
         """Step 1 of RFC 8445 section 6.1.4.2."""
-        return self.triggered_check_queue.popleft() if self.triggered_check_queue else None
+        return self.triggered_check_queue.pop(0) if self.triggered_check_queue else None
 
     def next_ordinary(self) -> CandidatePair | None:
         """Steps 2 and 3 of RFC 8445 section 6.1.4.2."""
@@ -173,7 +172,7 @@ class CheckList:
         return self._first_waiting()
 
     def next_deferred(self) -> CandidatePair | None:
-        return self.deferred.popleft() if self.deferred else None
+        return self.deferred.pop(0) if self.deferred else None
 
     def _first_waiting(self) -> CandidatePair | None:
         deferred = self.deferred

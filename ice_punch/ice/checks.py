@@ -3,8 +3,6 @@ section 7.2."""
 
 from __future__ import annotations
 
-from collections import deque
-
 from ice_punch.datagram import Address
 from ice_punch.ice.candidate import (
     Candidate,
@@ -40,7 +38,7 @@ class Checks:
         self._session = session
         self._conclusion = conclusion
         self._out: dict[bytes, tuple[CandidatePair, Check]] = {}
-        self._repeated: deque[bytes] = deque()
+        self._repeated: list[bytes] = []
         """Transaction ids of repeated checks, the latest few."""
         self._role_conflicts = 0
         self._learned = 0
@@ -95,7 +93,7 @@ class Checks:
         check = self._make(pair, ta, now, nominate=nominate)
         pair.checks.append(check)
         if len(pair.checks) > CHECKS_REMEMBERED:
-            self._out.pop(pair.checks.popleft().transaction_id, None)
+            self._out.pop(pair.checks.pop(0).transaction_id, None)
         if not pair.valid:
             pair.state = PairState.IN_PROGRESS
         self._send(pair, check)
@@ -107,7 +105,7 @@ class Checks:
         check.retransmission.cancel()
         self._repeated.append(check.transaction_id)
         if len(self._repeated) > REPEATS_REMEMBERED:
-            self._out.pop(self._repeated.popleft(), None)
+            self._out.pop(self._repeated.pop(0), None)
         self._session.counters["checks_repeated"] += 1
         self._send(pair, check)
 

@@ -8,7 +8,6 @@ a while: one more check, a transaction of its own, on the pairs that it can help
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from ice_punch.ice.candidate import CandidateType
@@ -29,7 +28,7 @@ class Knocking:
         self._session = session
         self._checks = checks
         self._mapping_varies = mapping_varies
-        self._turns: deque[CandidatePair] = deque()
+        self._turns: list[CandidatePair] = []
 
     def follow_pairs(self, now: float) -> None:
         """Find the pairs that a repeated check can help."""
@@ -52,8 +51,8 @@ class Knocking:
 
     def knock(self, ta: float, now: float) -> None:
         """One more check on the pair whose turn it is."""
-        pair = self._turns[0]
-        self._turns.rotate(-1)
+        pair = self._turns.pop(0)
+        self._turns.append(pair)
         self._checks.repeat(pair, ta, now)
 
     def _helps(self, pair: CandidatePair, now: float) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,6 +52,33 @@ class Check:
 class CandidatePair:
     """A local base and a remote candidate, and everything that happened between them."""
 
+    __slots__ = (
+        "_controlling",
+        "checks",
+        "consent_lost",
+        "doubted_at",
+        "first_heard_at",
+        "heard_at",
+        "last_response_at",
+        "local",
+        "mapped",
+        "nominate_on_success",
+        "nominated",
+        "nomination",
+        "peer_priority",
+        "priority",
+        "remote",
+        "requests_received",
+        "requests_sent",
+        "responses_received",
+        "round_trip",
+        "settled_at",
+        "silences",
+        "silent_since",
+        "state",
+        "valid_since",
+    )
+
     def __init__(self, local: Candidate, remote: Candidate, *, controlling: bool) -> None:
         self.local = local
         self.remote = remote
@@ -81,7 +107,7 @@ class CandidatePair:
         for one that replaces another (draft-thatcher-ice-renomination)."""
         self.consent_lost = False
         """RFC 7675 section 5.1: with these credentials the pair is not used again."""
-        self.checks: deque[Check] = deque()
+        self.checks: list[Check] = []
         self.round_trip = RoundTrip()
         self.requests_sent = 0
         self.responses_received = 0

@@ -3,8 +3,6 @@ section 7.3."""
 
 from __future__ import annotations
 
-from collections import deque
-
 from ice_punch.datagram import Address
 from ice_punch.ice.binding import (
     CheckReceived,
@@ -18,7 +16,7 @@ from ice_punch.ice.conclusion import Conclusion
 from ice_punch.ice.lite import Lite
 from ice_punch.ice.pair import CandidatePair, PairState
 from ice_punch.ice.paths import MAX_NOMINATION
-from ice_punch.ice.session import Session
+from ice_punch.ice.session import MAX_PROVEN, Session
 from ice_punch.stun import Message
 
 MAX_CHASED = 4
@@ -37,7 +35,7 @@ class Requests:
         self._session = session
         self._conclusion = conclusion
         self._lite = lite
-        self._early: deque[CheckReceived] = deque()
+        self._early: list[CheckReceived] = []
         self._follow_at = float("-inf")
         self._followed: CandidatePair | None = None
 
@@ -69,6 +67,7 @@ class Requests:
             session.counters["requests_of_another_ufrag"] += 1
             if (local, source) not in session.proven:
                 session.proven.append((local, source))
+                del session.proven[:-MAX_PROVEN]
             session.send(success_response(request, source, key), local, source)
             return
         if self._conflict(result):
@@ -114,7 +113,7 @@ class Requests:
         session = self._session
         session.validated.clear()
         while self._early:
-            check = self._early.popleft()
+            check = self._early.pop(0)
             peer = session.remote_credentials
             if peer is not None and check.remote_ufrag == peer.ufrag:
                 self._process(check, now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from ice_punch.datagram import Address, RandomSource, Transmit, format_address
@@ -87,7 +86,7 @@ class ServerQueries:
     def __init__(self, random: RandomSource, software: str | None) -> None:
         self._random = random
         self._software = software
-        self._waiting: deque[ServerQuery] = deque()
+        self._waiting: list[ServerQuery] = []
         self._running: dict[bytes, ServerQuery] = {}
         self._kept_alive: list[ServerQuery] = []
         self._outbox: list[Transmit] = []
@@ -160,7 +159,7 @@ class ServerQueries:
         return any(len(mapped) > 1 for mapped in seen.values())
 
     def start_next(self, now: float, ta: float) -> None:
-        query = self._waiting.popleft()
+        query = self._waiting.pop(0)
         request = Message(Method.BINDING, MessageClass.REQUEST, self._random.randbytes(12))
         if self._software is not None:
             request.add(SOFTWARE, self._software)
@@ -277,7 +276,7 @@ class ServerQueries:
         """Nothing is asked from this address any more."""
         self._done.discard(base)
         self.all = [query for query in self.all if query.base != base]
-        self._waiting = deque(query for query in self._waiting if query.base != base)
+        self._waiting = [query for query in self._waiting if query.base != base]
         self._kept_alive = [query for query in self._kept_alive if query.base != base]
         self._running = {id_: q for id_, q in self._running.items() if q.base != base}
         self._outbox = [transmit for transmit in self._outbox if transmit.local != base]

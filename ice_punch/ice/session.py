@@ -62,6 +62,45 @@ class AgentConfig:
 class Session:
     """The state of one ICE session, without behaviour beyond keeping itself consistent."""
 
+    __slots__ = (
+        "_on_state",
+        "check_list",
+        "concluded",
+        "config",
+        "controlling",
+        "counters",
+        "credentials",
+        "data_received_at",
+        "data_sent_at",
+        "detours",
+        "direct_lost",
+        "events",
+        "exact_start",
+        "held_until",
+        "last_sign_at",
+        "local",
+        "nominating",
+        "nomination",
+        "nominations",
+        "outbox",
+        "peer_heard",
+        "proven",
+        "random",
+        "refused",
+        "refused_remote",
+        "remote",
+        "remote_credentials",
+        "remote_ended",
+        "remote_lite",
+        "remote_renominates",
+        "selected",
+        "started_at",
+        "state",
+        "stranded_at",
+        "tie_breaker",
+        "validated",
+    )
+
     def __init__(
         self,
         *,
@@ -94,7 +133,7 @@ class Session:
         self.refused_remote: set[Address] = set()
         self.validated: set[tuple[Address, Address]] = set()
         """Paths (our base, the peer's address) on which the peer has authenticated itself."""
-        self.proven: deque[tuple[Address, Address]] = deque(maxlen=MAX_PROVEN)
+        self.proven: list[tuple[Address, Address]] = []
         """The same, by checks that belong to no generation: of a peer that restarts and does not
         wait for our new credentials. One for all generations."""
         self.remote_ended = False
