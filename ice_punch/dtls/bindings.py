@@ -242,52 +242,40 @@ class BindingsCodec:
         has in it, in bytes, if it has no padding; others are taken too, and take more time."""
         if not 0 < content < each <= SLOT:
             return self.decrypt(records, meals(each * count, each))
+        read, ssl, rooms = _binding.SSL_read, self._ssl, repeat(SLOT)
+        write, into, source = _binding.BIO_write, self._into_ssl, _ffi.from_buffer(records)
         delivered: list[bytes] = []
         try:
             tray = _trays.pop()
         except IndexError:
             tray = _make_tray()
+        slots, plaintext = tray
+        # A meal is copied out before the next: it is still in the cache nearest to the processor.
+        part = min(FEED // each, SLOTS)
+        at = 0
         try:
             _binding.ERR_clear_error()
-            for start in range(0, count, SLOTS):
-                part = min(SLOTS, count - start)
-                error = self._fill(tray, records, start * each, each, part, content, delivered)
+            while count > 0:
+                if part > count:
+                    part = count
+                count -= part
+                write(into, source + at, part * each)
+                at += part * each
+                lengths = list(map(read, repeat(ssl, part), slots, rooms))
+                # None can have more than that, so all have as much.
+                if sum(lengths) == content * part:
+                    delivered += _cutter(content, part).unpack_from(plaintext)
+                    continue
+                # OpenSSL tells of its last call only.
+                error = self._error_of(lengths[-1]) if lengths[-1] <= 0 else None
+                delivered += [
+                    _ffi.unpack(s, n) for s, n in zip(slots, lengths, strict=False) if n > 0
+                ]
                 if error is not None:
                     return delivered, error
             return delivered, None
         finally:
             _trays.append(tray)
-
-    def _fill(
-        self,
-        tray: tuple[list[Any], Any],
-        records: Buffer,
-        start: int,
-        each: int,
-        count: int,
-        content: int,
-        delivered: list[bytes],
-    ) -> SSL.Error | None:
-        """Decrypt no more records than a tray holds, from ``start`` on, and copy them out."""
-        read, ssl, slots = _binding.SSL_read, self._ssl, iter(tray[0])
-        write, into, source = _binding.BIO_write, self._into_ssl, _ffi.from_buffer(records)
-        lengths: list[int] = []
-        step, end = FEED // each * each, start + count * each
-        error = None
-        for at in range(start, end, step):
-            size = min(step, end - at)
-            write(into, source + at, size)
-            lengths += map(read, repeat(ssl, size // each), slots, repeat(SLOT))
-            # OpenSSL tells of its last call only.
-            if lengths[-1] <= 0 and (error := self._error_of(lengths[-1])) is not None:
-                break
-        # None can have more than that, so all have as much.
-        if sum(lengths) == content * count:
-            delivered += _cutter(content, count).unpack_from(tray[1])
-        else:
-            got = zip(tray[0], lengths, strict=False)
-            delivered += [_ffi.unpack(slot, length) for slot, length in got if length > 0]
-        return error
 
     def _error_of(self, result: int) -> SSL.Error | None:
         if _binding.SSL_get_error(self._ssl, result) == _binding.SSL_ERROR_WANT_READ:
