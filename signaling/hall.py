@@ -20,6 +20,7 @@ from signaling.messages import (
     SendSignal,
     byte_length,
     encode,
+    encode_relayed,
 )
 from signaling.randomness import RandomSource, base64url
 from signaling.throttle import Throttle
@@ -157,7 +158,8 @@ class Hall:
         target = member.room.members.get(signal.to)
         if target is None or target is member:
             return ErrorCode.PEER_UNAVAILABLE, "no such peer in this room"
-        size = byte_length(signal.data)
+        data = signal.data
+        size = len(data) if data.isascii() else byte_length(data)
         if size > limits.data:
             text = f"data of {size} bytes is over the limit of {limits.data}"
             return ErrorCode.TOO_LARGE, text
@@ -172,16 +174,19 @@ class Hall:
         """Pass on a signal that :meth:`refusal_of_signal` had nothing against."""
         target = member.room.members[signal.to]
         target.seq = seq = target.seq + 1
-        relayed = Relayed(seq, member.id, signal.link, signal.gen, signal.kind, signal.data)
-        self._pass_on(target, encode(relayed))
-        return "delivered" if target.connection is not None else "queued"
+        text, size = encode_relayed(
+            Relayed(seq, member.id, signal.link, signal.gen, signal.kind, signal.data)
+        )
+        target.keep(text, size)
+        if target.connection is None:
+            return "queued"
+        self._send(target.connection, text)
+        return "delivered"
 
     def post(self, member: Member, message: PeerNotice | Relayed | Error) -> None:
         """Number a message, keep it for replay, and send it if the member is there."""
         member.seq += 1
-        self._pass_on(member, encode(replace(message, seq=member.seq)))
-
-    def _pass_on(self, member: Member, text: str) -> None:
+        text = encode(replace(message, seq=member.seq))
         member.keep(text)
         if member.connection is not None:
             self._send(member.connection, text)

@@ -127,15 +127,17 @@ class Member:
         """Whether so much was queued, notices included, that an exact resume is given up."""
         return self._queued > 2 * self._limits.resume_messages
 
-    def keep(self, text: str) -> None:
-        """Keep the frame numbered ``seq`` for replay."""
-        size = byte_length(text)
-        self._kept.append((self.seq, text, size))
-        self._kept_bytes += size
+    def keep(self, text: str, size: int | None = None) -> None:
+        """Keep the frame numbered ``seq``, of ``size`` bytes, for replay."""
+        if size is None:
+            size = byte_length(text)
+        kept = self._kept
+        kept.append((self.seq, text, size))
+        self._kept_bytes = total = self._kept_bytes + size
         if self.connection is None:
             self._queued += 1
             self._queued_bytes += size
-        else:
+        elif len(kept) > self._limits.resume_messages or total > self._limits.resume_bytes:
             self._trim()
 
     def acknowledge(self, seq: int) -> None:
@@ -164,7 +166,9 @@ class Member:
 
         One of an older generation counts with the latest: it can not begin the count anew.
         """
-        links = self.candidates.setdefault(to, {})
+        links = self.candidates.get(to)
+        if links is None:
+            links = self.candidates[to] = {}
         latest, count = links.pop(link, (generation, 0))
         if generation > latest:
             latest, count = generation, 0

@@ -30,6 +30,7 @@ from signaling.messages import (
     SignalAck,
     byte_length,
     decode_client_message,
+    encode_ack,
 )
 from signaling.throttle import Throttle
 
@@ -79,7 +80,7 @@ class Rooms(Entrance):
         if source is None:
             return []
         source.heard_at = now
-        size = len(data) if isinstance(data, bytes) else byte_length(data)
+        size = len(data) if isinstance(data, bytes) or data.isascii() else byte_length(data)
         if size > self.limits.frame:
             text = f"a frame of {size} bytes is over the limit of {self.limits.frame}"
             self._refuse(source, ErrorCode.TOO_LARGE, CloseCode.TOO_BIG, text)
@@ -196,7 +197,7 @@ class Rooms(Entrance):
             return
         self.counters["relayed"] += 1
         status = self._hall.relay(member, signal)
-        self._send(source, SignalAck(id=signal.id, status=status))
+        self._send_text(source.number, encode_ack(signal.id, status))
 
     # Time
 

@@ -382,7 +382,13 @@ class SignalingServer:
         for effect in effects:
             if effect.__class__ is Send:  # most of them by far, and a match is slow
                 socket = self._sockets.get(effect.connection)
-                if socket is not None and self._send(socket, effect):
+                if socket is None:
+                    continue
+                if effect.replay:
+                    socket.owner_data.allowance += len(effect.text)
+                waiting = socket.send_text(effect.text)
+                excess = waiting - self.limits.out_queue
+                if excess > 0 and excess > socket.owner_data.allowance:
                     slow.append(socket)
                     del self._sockets[effect.connection]
             else:
@@ -395,17 +401,6 @@ class SignalingServer:
             socket.finish(CloseCode.SLOW, "slow reader")
             self._backend.on_close(visitor.number, self._loop.time())
         self._set_timer()
-
-    def _send(self, socket: Socket, effect: Send) -> bool:
-        """Whether that was too much for a slow reader."""
-        text = effect.text
-        if effect.replay:
-            socket.owner_data.allowance += len(text)
-        socket.send_text(text)
-        waiting = socket.waiting
-        return waiting > self.limits.out_queue and (
-            waiting > self.limits.out_queue + socket.owner_data.allowance
-        )
 
     def _apply_other(self, effect: Effect) -> None:
         match effect:

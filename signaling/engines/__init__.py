@@ -47,8 +47,8 @@ class Socket(Protocol):
     owner_data: Any
     """Whatever the owner remembers of it."""
 
-    def send_text(self, text: str) -> None:
-        """Send a text frame, without waiting."""
+    def send_text(self, text: str) -> int:
+        """Send a text frame, without waiting; what is :attr:`waiting` then."""
 
     @property
     def waiting(self) -> int:
@@ -123,7 +123,10 @@ def load_engine(name: str) -> Engine:
 
 def text_frame(text: str) -> bytes:
     """A whole text message as a server sends it, RFC 6455 section 5.2."""
-    data = text.encode("utf-8", "surrogatepass")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogatepass")
     size = len(data)
     if size < 126:
         return b"\x81%c%b" % (size, data)
@@ -167,21 +170,27 @@ class Turn:
 class Collected:
     """The frames for one connection, and the transport they go to."""
 
-    __slots__ = ("_frames", "_size", "_transport", "_turn")
+    __slots__ = ("_before", "_frames", "_size", "_transport", "_turn")
 
     def __init__(self, transport: asyncio.Transport, turn: Turn) -> None:
         self._transport = transport
         self._turn = turn
         self._frames: list[bytes] = []
         self._size = 0
+        self._before = 0
+        """Bytes that the transport had at the first frame of this turn."""
 
-    def add(self, frame: bytes) -> None:
+    def add(self, frame: bytes) -> int:
+        """Send ``frame`` with the others of this turn; what is waiting then."""
         if not self._frames:
             self._turn.add(self)
+            self._before = self._transport.get_write_buffer_size()
         self._frames.append(frame)
-        self._size += len(frame)
-        if self._size > _COLLECTED:
+        self._size = size = self._size + len(frame)
+        if size > _COLLECTED:
             self.flush()
+            return self.waiting
+        return self._before + size
 
     @property
     def waiting(self) -> int:

@@ -295,9 +295,10 @@ class _Socket(WSListener):
 
     # What the owner asks for
 
-    def send_text(self, text: str) -> None:
-        if not self.closing:
-            self._collected.add(text_frame(text))
+    def send_text(self, text: str) -> int:
+        if self.closing:
+            return self.waiting
+        return self._collected.add(text_frame(text))
 
     @property
     def waiting(self) -> int:

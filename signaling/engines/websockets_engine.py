@@ -210,11 +210,12 @@ class _Socket(ServerConnection):
         self._owner.release(self.peer[0])
         super().connection_lost(exc)
 
-    def send_text(self, text: str) -> None:
+    def send_text(self, text: str) -> int:
         # The library's own send() waits; how much is queued is the owner's business. Without
         # extensions a frame is a header before the text: the library need not know of it.
         if self.state is State.OPEN:
-            self._collected.add(text_frame(text))
+            return self._collected.add(text_frame(text))
+        return self.waiting
 
     @property
     def waiting(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,7 @@ from signaling.messages import (
     Hello,
     IceInfo,
     IceServerInfo,
+    Kind,
     Leave,
     LimitsInfo,
     Observed,
@@ -55,6 +57,8 @@ from signaling.messages import (
     decode_client_message,
     decode_server_message,
     encode,
+    encode_ack,
+    encode_relayed,
 )
 
 FROM_CLIENT: list[tuple[ClientMessage, str]] = [
@@ -131,6 +135,17 @@ FROM_SERVER: list[tuple[ServerMessage, str]] = [
 def test_client_messages_on_the_wire(message: ClientMessage, text: str) -> None:
     assert encode(message) == text
     assert decode_client_message(text) == message
+
+
+@given(st.text(), st.integers(1, 2**53 - 1), st.sampled_from(KINDS))
+def test_what_every_signal_costs_is_written_as_all_else(data: str, id: int, kind: Kind) -> None:
+    """Frames have a shorter way where they are many: the same ones."""
+    relayed = Relayed(id, "sender", "a-link", 0, kind, data)
+    text, size = encode_relayed(relayed)
+    assert (text, size) == (encode(relayed), len(text.encode()))
+    status: Literal["delivered", "queued", "unavailable"]
+    for status in ("delivered", "queued", "unavailable"):
+        assert encode_ack(id, status) == encode(SignalAck(id=id, status=status))
 
 
 @pytest.mark.parametrize(("message", "text"), FROM_SERVER)

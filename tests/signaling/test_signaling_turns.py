@@ -44,7 +44,7 @@ def test_frames_of_one_turn_are_one_write_in_their_order() -> None:
         turn, here, there = Turn(), Wire(), Wire()
         one, other = box(here, turn), box(there, turn)
         for number in range(3):
-            one.add(b"%d" % number)
+            assert one.add(b"%d" % number) == number + 1 + 7
             other.add(b"x")
         assert (here.writes, one.waiting) == ([], 3 + 7)
         await asyncio.sleep(0)
@@ -63,7 +63,7 @@ def test_much_is_not_held_back() -> None:
         collected = box(wire, Turn())
         collected.add(bytes(40_000))
         assert wire.writes == []
-        collected.add(bytes(40_000))
+        assert collected.add(bytes(40_000)) == 7
         assert [len(data) for data in wire.writes] == [80_000]
         await asyncio.sleep(0)
         assert len(wire.writes) == 1
