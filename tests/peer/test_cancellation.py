@@ -459,14 +459,9 @@ def test_a_fault_of_gathering_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_time_spent_waiting_for_a_listener_is_not_signaling() -> None:
     async def run() -> None:
-        async with signaling() as url, ice_punch.listen(url, OPTIONS) as listener:
-            link = listener.link
-            await listener.close()
+        async with signaling() as url:
             late = ice_punch.listen(url, OPTIONS)
-            late._link = listener._link
-            late._sealer = listener._sealer
-            late._client._session.room = listener._link.wire_room
-            connecting = asyncio.ensure_future(_connect(link))
+            connecting = asyncio.ensure_future(_connect(late.link))
             await asyncio.sleep(0.5)
             async with late:
                 accepted = await late.accept()
