@@ -66,8 +66,13 @@ def parse(data: bytes) -> Packet | None:
     if len(data) > MAX_SIZE:
         return None
     try:
-        message = dns.message.from_wire(data, ignore_trailing=True, one_rr_per_rrset=True)
+        message = dns.message.from_wire(
+            data, ignore_trailing=True, one_rr_per_rrset=True, continue_on_error=True
+        )
     except (dns.exception.DNSException, ValueError, IndexError, KeyError, OverflowError):
+        return None
+    # Section 18.14: names in records are compressed, in NSEC of browsers too; DNS knows only some.
+    if any(not isinstance(e.exception, dns.name.DecompressionForbidden) for e in message.errors):
         return None
     # Section 18: of any other kind it is to be ignored in silence.
     if message.opcode() != dns.opcode.QUERY or message.rcode() != 0:
