@@ -98,8 +98,9 @@ class Member:
         self.ice_asked = -inf
         self.rx = 0
         self.seq = 0
-        # Candidates sent, per addressee and link: the latest generation, and the count.
-        self.candidates: dict[str, dict[str, tuple[int, int]]] = {}
+        # Candidates sent, per addressee and link: the latest generation, its count, and what any
+        # generation before it may have had.
+        self.candidates: dict[str, dict[str, tuple[int, int, int]]] = {}
         self._limits = limits
         self._kept: deque[tuple[int, str, int]] = deque()
         self._kept_bytes = 0
@@ -164,16 +165,22 @@ class Member:
     def count_candidate(self, to: str, link: str, generation: int) -> bool:
         """Count one ``cand`` signal; ``False`` when the limit of its link is reached.
 
-        One of an older generation counts with the latest: it can not begin the count anew.
+        Those of older generations count together, from the most that one of them had: going back
+        does not begin the count anew.
         """
         links = self.candidates.get(to)
         if links is None:
             links = self.candidates[to] = {}
-        latest, count = links.pop(link, (generation, 0))
+        latest, count, older = links.pop(link, (generation, 0, 0))
         if generation > latest:
-            latest, count = generation, 0
-        granted = count < self._limits.candidates
-        links[link] = (latest, count + granted)
+            latest, count, older = generation, 0, max(older, count)
+        if generation == latest:
+            granted = count < self._limits.candidates
+            count += granted
+        else:
+            granted = older < self._limits.candidates
+            older += granted
+        links[link] = (latest, count, older)
         if len(links) > CANDIDATE_LINKS:
             del links[next(iter(links))]  # the one used least lately
         return granted

@@ -262,7 +262,7 @@ def test_a_room_that_was_closed_is_opened_by_nobody_once_it_is_empty() -> None:
 
 
 def test_a_guest_closes_no_room() -> None:
-    """Who only knows the room's name can enter; that must not be enough to have its link refused."""
+    """Knowing the room's name lets in; that must not be enough to have its link refused."""
     shell = Shell(Limits(resume_window=30.0))
     host, _ = shell.join()
     guest, _ = shell.join()
@@ -503,11 +503,14 @@ def test_neither_an_older_generation_nor_another_link_begins_the_count_anew() ->
         answer = shell.signal(a, sent, second["self"], kind="cand", link=link, gen=gen)[-1]
         return str(answer.get("status") or answer["code"])
 
-    assert [told("one", gen) for gen in (0, 1, 0, 1)] == ["delivered"] * 4
+    assert [told("one", gen) for gen in (0, 0, 1, 0)] == ["delivered"] * 4
+    assert told("one", 0) == "too_many_candidates"
+    assert [told("one", 1) for _ in range(2)] == ["delivered"] * 2
     assert told("one", 0) == told("one", 1) == "too_many_candidates"
     assert [told("two", 0) for _ in range(3)] == ["delivered"] * 3
     assert told("one", 1) == told("two", 0) == "too_many_candidates"
     assert told("one", 2) == "delivered"
+    assert told("one", 0) == told("one", 1) == "too_many_candidates"
     for number in range(100):  # names cost nothing; what is remembered of them is bounded
         assert told(f"link {number}", 0) == "delivered"
     [member] = (m for m in shell.rooms._hall.members.values() if m.candidates)
