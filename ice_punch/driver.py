@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import weakref
 from collections.abc import Callable, Sequence
@@ -24,6 +25,11 @@ SYSTEM_RANDOM = random.SystemRandom()
 CLOCK_SLACK = 0.001
 """Seconds by which an event loop may call a timer too early."""
 _COOKIE_BEGINS = MAGIC_COOKIE >> 24
+
+TICK = 0.02
+"""Seconds: what consent of several connections is due within one of these is done in one turn."""
+NEAR = 1.0
+"""Seconds within which a timer is set exactly."""
 
 AloneHandler = Callable[[bytearray, int, float], object]
 """A buffer, how many of its bytes are a datagram, and the time."""
@@ -143,6 +149,8 @@ class AgentDriver:
         probe = None if self._stopped else self.data.get_timer()
         if probe is not None and (due is None or probe < due):
             due = probe
+        if due is not None and self.agent.settled and due > self.now() + NEAR:
+            due = math.ceil(due / TICK) * TICK
         if due != self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()

@@ -112,6 +112,11 @@ class Agent:
         return self._lineage.state
 
     @property
+    def settled(self) -> bool:
+        """Whether ICE is done, the selected pair answers, and consent is all that is left to do."""
+        return self._steady is not None
+
+    @property
     def changes(self) -> int:
         """Grows with everything that may have changed states, pairs or candidates, or made events.
         As long as it stands still, all that is new are datagrams to send and the timer."""
