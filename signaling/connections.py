@@ -83,12 +83,8 @@ class Connections:
 
     # Refusing
 
-    def _admit(self, source: Connection, size: int, now: float) -> bool:
-        """Charge a frame to its sender; ``False`` if that was the end of its connection."""
-        wait = source.throttle.take(size, now)
-        if wait <= 0.0:
-            source.throttled = False
-            return True
+    def _slow_down(self, source: Connection, wait: float) -> bool:
+        """Let a sender that is over its rate wait; ``False`` if it was cut off instead."""
         if source.throttle.abused:
             text = "the flood went on although the connection was paused"
             self._refuse(source, ErrorCode.ABUSE, CloseCode.ABUSE, text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 
 from signaling.connections import Connection, IceTimer
-from signaling.effects import Effect
+from signaling.effects import Effect, Send
 from signaling.entrance import Entrance
 from signaling.errors import InvalidMessage
 from signaling.hall import CLOSED
@@ -84,7 +84,8 @@ class Rooms(Entrance):
         if size > self.limits.frame:
             text = f"a frame of {size} bytes is over the limit of {self.limits.frame}"
             self._refuse(source, ErrorCode.TOO_LARGE, CloseCode.TOO_BIG, text)
-        elif self._admit(source, size, now):
+        elif (wait := source.throttle.take(size, now)) <= 0.0 or self._slow_down(source, wait):
+            source.throttled = wait > 0.0
             if isinstance(data, bytes):
                 text = "binary frame; this protocol is JSON in text frames"
                 self._refuse(source, ErrorCode.BAD_JSON, CloseCode.BAD_REQUEST, text)
@@ -197,7 +198,7 @@ class Rooms(Entrance):
             return
         self.counters["relayed"] += 1
         status = self._hall.relay(member, signal)
-        self._send_text(source.number, encode_ack(signal.id, status))
+        self._effects.append(Send(source.number, encode_ack(signal.id, status)))
 
     # Time
 

@@ -379,18 +379,18 @@ class SignalingServer:
 
     def _apply(self, effects: list[Effect]) -> None:
         slow: list[Socket] = []
+        sockets, bound = self._sockets, self.limits.out_queue
         for effect in effects:
             if effect.__class__ is Send:  # most of them by far, and a match is slow
-                socket = self._sockets.get(effect.connection)
+                socket = sockets.get(effect.connection)
                 if socket is None:
                     continue
                 if effect.replay:
                     socket.owner_data.allowance += len(effect.text)
                 waiting = socket.send_text(effect.text)
-                excess = waiting - self.limits.out_queue
-                if excess > 0 and excess > socket.owner_data.allowance:
+                if waiting > bound and waiting > bound + socket.owner_data.allowance:
                     slow.append(socket)
-                    del self._sockets[effect.connection]
+                    del sockets[effect.connection]
             else:
                 self._apply_other(effect)
         # Only now: what a lost connection makes the rooms say comes after what they just said.

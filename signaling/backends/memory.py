@@ -25,6 +25,10 @@ class MemoryBackend(ReportingBackend[Rooms]):
     ) -> None:
         super().__init__(Rooms(random, limits, ice=ice, authorizer=authorizer, metrics=metrics))
 
+    def on_message(self, connection: int, data: str | bytes, now: float) -> None:
+        # Nothing in between: this is what a server does all day.
+        self._apply(self._rooms.on_message(connection, data, now))
+
     async def start(self, apply: Apply) -> None:
         self._apply = apply
 

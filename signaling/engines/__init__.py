@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from ssl import SSLContext
+from struct import Struct
 from typing import Any, Protocol
 
 from signaling.errors import EngineMissing
@@ -121,6 +122,9 @@ def load_engine(name: str) -> Engine:
     raise EngineMissing(f"there is no engine {name[:40]!r}: choose one of {', '.join(ENGINES)}")
 
 
+_SHORT, _MEDIUM, _LONG = Struct(">BB").pack, Struct(">BBH").pack, Struct(">BBQ").pack
+
+
 def text_frame(text: str) -> bytes:
     """A whole text message as a server sends it, RFC 6455 section 5.2."""
     try:
@@ -129,10 +133,10 @@ def text_frame(text: str) -> bytes:
         data = text.encode("utf-8", "surrogatepass")
     size = len(data)
     if size < 126:
-        return b"\x81%c%b" % (size, data)
+        return _SHORT(0x81, size) + data
     if size < 1 << 16:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), data)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), data)
+        return _MEDIUM(0x81, 126, size) + data
+    return _LONG(0x81, 127, size) + data
 
 
 _COLLECTED = 64 * 1024

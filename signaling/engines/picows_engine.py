@@ -264,7 +264,10 @@ class _Socket(WSListener):
             except UnicodeDecodeError:
                 self.finish(_BAD_TEXT, "not UTF-8")
             else:
-                self._take(text)
+                if self._resuming is None:  # as _take() does
+                    self._owner.on_message(self, text)
+                else:
+                    self._backlog.append(text)
             return
         match kind:
             case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
