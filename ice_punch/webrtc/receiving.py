@@ -4,6 +4,8 @@ that no order of its pieces can raise."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
+from struct import pack
 
 from aiortc import RTCDtlsTransport
 from aiortc.rtcsctptransport import DataChunk, ForwardTsnChunk, SackChunk
@@ -37,6 +39,20 @@ class AssociationCounters:
     pushed_back: int = 0
     """DATA chunks that had to be sent again, for there was no room for them."""
     refused_channels: int = 0
+
+
+class _Sack(SackChunk):
+    """aiortc's, written in one step where there are many gaps."""
+
+    def __bytes__(self) -> bytes:
+        gaps = list(chain.from_iterable(self.gaps))
+        return pack(
+            f"!BBHLLHH{len(gaps)}H{len(self.duplicates)}L",
+            *(self.type, self.flags, 16 + 2 * len(gaps) + 4 * len(self.duplicates)),
+            *(self.cumulative_tsn, self.advertised_rwnd, len(self.gaps), len(self.duplicates)),
+            *gaps,
+            *self.duplicates,
+        )
 
 
 class ReceivingHalf(AcknowledgingHalf):
@@ -136,7 +152,7 @@ class ReceivingHalf(AcknowledgingHalf):
 
     async def _send_sack(self) -> None:
         received = self._received
-        sack = SackChunk()
+        sack = _Sack()
         sack.cumulative_tsn = received.cumulative
         sack.advertised_rwnd = max(0, self._advertised_rwnd)
         sack.duplicates = self._sack_duplicates[:MAX_DUPLICATES]

@@ -181,19 +181,19 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 @pytest.mark.parametrize("kind", ["one message", "ordered", "unordered", "no beginnings"])
 def test_no_order_of_pieces_makes_a_packet_dear(order: list[int], kind: str) -> None:
-    """0.2 ms for a packet, with its acknowledgement. The median of blocks: a busy machine takes
-    its time now and then."""
+    """0.2 ms of CPU time for a packet, with its acknowledgement; the median of blocks is a tenth
+    of that."""
     flags = {"one message": 0, "ordered": FIRST, "unordered": 6, "no beginnings": UNORDERED}[kind]
     receiver = Receiver()
     costs = []
     for begin in range(0, len(order), 64):
         block = order[begin : begin + 64]
-        began = time.perf_counter()
+        began = time.process_time()
         for position in block:
             receiver.take(position, piece(flags, b"x"))
             receiver.tsns.gaps(MAX_GAPS)
-        costs.append((time.perf_counter() - began) / len(block))
-    assert sorted(costs)[len(costs) * 9 // 10] < 0.0002
+        costs.append((time.process_time() - began) / len(block))
+    assert sorted(costs)[len(costs) // 2] < 0.0002
     assert receiver.messages == []
     assert receiver.reassembly.pieces == len(order)
 
@@ -203,8 +203,8 @@ def test_giving_up_step_by_step_is_no_dearer() -> None:
     for position in ALTERNATING:
         if position % 2:
             receiver.take(position, piece(FIRST, b"x"))
-    began = time.perf_counter()
+    began = time.process_time()
     for position in range(1, MAX_AHEAD):
         receiver.skip(position, *[(1, position)] * 4)
-    assert (time.perf_counter() - began) / MAX_AHEAD < 0.0002
+    assert (time.process_time() - began) / MAX_AHEAD < 0.0002
     assert receiver.reassembly.pieces <= 1

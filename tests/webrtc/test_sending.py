@@ -280,3 +280,20 @@ def test_acknowledgements_that_come_together_count_as_each_would() -> None:
         assert association.sending.sent > sent + 3
 
     _story(story)
+
+
+def test_an_acknowledgement_with_gaps_is_written_as_aiortc_writes_it() -> None:
+    async def story(wire: LossyWire, channel: DataChannel, arrived: list[bytes]) -> None:
+        packets: list[bytes] = []
+        wire.ours.association._carrier._send = packets.extend
+        wire.ours.association.receive(_data(wire, 0, 2, 3, 5, 5, 9))
+        sack = SackChunk(0, packets[-1][16:])
+        first = wire.ours.association._last_received_tsn
+        assert (sack.cumulative_tsn, sack.gaps) == (first, [(2, 3), (5, 5), (9, 9)])
+        duplicates = [SackChunk(0, packet[16:]).duplicates for packet in packets]
+        assert [first + 5] in duplicates
+        for packet in packets:
+            assert is_well_formed(packet)
+            assert bytes(SackChunk(0, packet[16:])) == packet[12:]
+
+    _story(story)
