@@ -357,9 +357,11 @@ class SignalingClient:
         """Raises ServerUnreachable where the network changes meanwhile."""
         attempt = asyncio.ensure_future(opening)
         hurry = asyncio.ensure_future(self._hurry.wait())
+        wanted = False
         try:
             await asyncio.wait({attempt, hurry}, return_when=asyncio.FIRST_COMPLETED)
-            if attempt.done():
+            wanted = attempt.done()
+            if wanted:
                 return attempt.result()
             raise ServerUnreachable(f"the network changed on the way to {self.server}", "busy")
         finally:
@@ -367,6 +369,9 @@ class SignalingClient:
             if not attempt.done():
                 attempt.cancel()
                 await asyncio.wait({attempt})
+            # It may have opened in the very turn of the loop that this was cancelled in.
+            if not (wanted or attempt.cancelled() or attempt.exception()):
+                attempt.result().transport.abort()
 
     async def _converse(self, connection: ClientConnection) -> None:
         session = self._session

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import pytest
 from signaling_support import ROOM
 
 from signaling.client import ClientState, SignalingClient
@@ -123,5 +124,41 @@ def test_an_attempt_that_hangs_on_the_old_network_is_made_anew() -> None:
                 assert time.monotonic() - began < 1.0
             for writer in silent:
                 writer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_connection_that_opens_while_its_client_is_stopped_is_closed(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    class Opened:
+        def __init__(self) -> None:
+            self.transport = self
+            self.aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    async def main() -> None:
+        opened, answered = Opened(), asyncio.Event()
+
+        async def open_socket(*_: object, **__: object) -> Opened:
+            await answered.wait()
+            return opened
+
+        monkeypatch.setattr("signaling.client.open_socket", open_socket)
+        client = SignalingClient("ws://127.0.0.1:9/", ROOM)
+        opening = asyncio.ensure_future(client._unless_hurried(client._open()))
+        await asyncio.sleep(0.01)
+        answered.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait({opening})
+        if opening.cancelled():
+            assert opened.aborted or turns == 0, "nobody has this connection"
+        else:
+            assert opening.result() is opened
 
     asyncio.run(main())
