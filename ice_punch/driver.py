@@ -26,7 +26,7 @@ CLOCK_SLACK = 0.001
 """Seconds by which an event loop may call a timer too early."""
 _COOKIE_BEGINS = MAGIC_COOKIE >> 24
 
-TICK = 0.02
+TICK = 0.05
 """Seconds: what consent of several connections is due within one of these is done in one turn."""
 NEAR = 1.0
 """Seconds within which a timer is set exactly."""
@@ -150,7 +150,9 @@ class AgentDriver:
         if probe is not None and (due is None or probe < due):
             due = probe
         if due is not None and self.agent.settled and due > self.now() + NEAR:
-            due = math.ceil(due / TICK) * TICK
+            tick = math.ceil(due / TICK) * TICK
+            if tick <= self.agent.latest:
+                due = tick
         if due != self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()

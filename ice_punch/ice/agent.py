@@ -112,6 +112,11 @@ class Agent:
         return self._lineage.state
 
     @property
+    def latest(self) -> float:
+        """Until when ``handle_timer`` may be put off for the sake of others, once ``settled``."""
+        return float("-inf") if self._steady is None else self._steady.latest
+
+    @property
     def settled(self) -> bool:
         """Whether ICE is done, the selected pair answers, and consent is all that is left to do."""
         return self._steady is not None

@@ -28,6 +28,8 @@ class Consent:
         self._random = random
         self._outstanding: dict[bytes, float] = {}
         self._next_check_at = now + self._jittered()
+        self.latest_check_at = now + self._interval * 1.2
+        """Until when the next check may wait (section 5.1)."""
 
     def _jittered(self) -> float:
         return self._interval * (0.8 + 0.4 * self._random.random())
@@ -51,6 +53,7 @@ class Consent:
     def schedule(self, now: float, *, rarer: float = 1.0) -> None:
         """The next check is due after the interval, times ``rarer``."""
         self._next_check_at = now + self._jittered() * rarer
+        self.latest_check_at = now + self._interval * 1.2 * rarer
 
     def owns(self, transaction_id: bytes) -> bool:
         return transaction_id in self._outstanding

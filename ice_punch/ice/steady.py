@@ -261,6 +261,11 @@ class Steady:
                 )
         return due
 
+    @property
+    def latest(self) -> float:
+        """Until when what `get_timer` tells of may wait for the sake of others."""
+        return min([consent.latest_check_at for consent in self._consents.values()], default=0.0)
+
     def handle_timer(self, now: float) -> bool:
         """`Agent.handle_timer`. False if a consent is over, and then nothing was done."""
         if self._expired(now):

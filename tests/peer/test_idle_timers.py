@@ -34,7 +34,9 @@ def test_consent_far_away_is_due_at_a_tick_and_never_early() -> None:
                 assert driver._timer is not None
                 at = driver._timer.when()
                 assert due <= at < due + TICK
-                assert at == pytest.approx(round(at / TICK) * TICK, abs=1e-6)
+                if due + TICK <= driver.agent.latest:
+                    assert at == pytest.approx(round(at / TICK) * TICK, abs=1e-6)
+                assert at <= max(due, driver.agent.latest)
 
     asyncio.run(run())
 
