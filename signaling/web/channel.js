@@ -282,9 +282,9 @@ export class Channel extends EventTarget {
     };
     pc.oniceconnectionstatechange = () => this.#iceChanged(pc.iceConnectionState);
     pc.onconnectionstatechange = () => {
-      if (pc.connectionState === "failed" && /connected|completed/.test(pc.iceConnectionState)) {
-        this.#encryptionEnded();
-      }
+      if (pc.connectionState !== "failed") return;
+      if (hasPath(pc.iceConnectionState)) this.#encryptionEnded();
+      else if (this.state === "connecting") this.#noPath();
     };
     const arrivals = new Arrivals(this);
     pc.ondatachannel = ({ channel }) => arrivals.take(channel);
@@ -318,7 +318,7 @@ export class Channel extends EventTarget {
   #iceChanged(ice) {
     if (ice === "failed" && this.state === "connecting") {
       this.#noPath();
-    } else if (/^(connected|completed)$/.test(ice)) {
+    } else if (hasPath(ice)) {
       this.#recovered();
     } else if (/^(disconnected|failed)$/.test(ice) && this.state !== "connecting") {
       this.#interrupted(ice);
@@ -411,3 +411,5 @@ export class Channel extends EventTarget {
     if (this.messages.readyState !== "open") throw this.error ?? closedHere();
   }
 }
+
+const hasPath = (ice) => ice === "connected" || ice === "completed";

@@ -1,9 +1,10 @@
-"""A page whose browser names its addresses by mDNS only: the program finds them out by itself."""
+"""A page and a program on one cable, with a firewall between them."""
 
 from __future__ import annotations
 
 import contextlib
 import subprocess
+from collections.abc import Iterator
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,16 +21,15 @@ from support.netns import NETNS
 from support.tabs import ChromiumTab, chromium_tabs
 
 pytestmark = NETNS
-HERE, THERE = "192.0.2.5", "192.0.2.6"
-ONLY_ANSWERS = """
+HERE = "192.0.2.5"
+NOTHING_COMES_IN = """
 table inet door {
   chain input {
     type filter hook input priority 0; policy accept;
-    iifname "lan0" meta l4proto udp udp dport != 5353 udp sport != 5353 ct state new drop
+    iifname "lan0" meta l4proto udp drop
   }
 }
 """
-"""A check of the browser's reaches us only from where we have sent one. Only mDNS says where."""
 
 
 def _within(namespace: str, command: list[str]) -> list[str]:
@@ -51,12 +51,15 @@ def _load(tab: ChromiumTab, link: str) -> None:
     raise AssertionError(tab.complaints)
 
 
-def test_a_name_of_mdns_is_resolved_and_its_address_used(tmp_path: Path) -> None:
-    cert, key = (authority := Authority(tmp_path)).make("server", x509.IPAddress(ip_address(HERE)))
+@contextlib.contextmanager
+def _on_a_lan(rules: str, directory: Path) -> Iterator[tuple[ChromiumTab, Command]]:
+    """A page at a program's link, on one cable; ``rules`` are for the program's firewall."""
+    authority = Authority(directory)
+    cert, key = authority.make("server", x509.IPAddress(ip_address(HERE)))
     tls = ("--tls-cert", str(cert), "--tls-key", str(key), "--no-stun")
     with two_hosts() as (here, there):
         subprocess.run(
-            _within(here.namespace, ["nft", "-f", "-"]), input=ONLY_ANSWERS, text=True, check=True
+            _within(here.namespace, ["nft", "-f", "-"]), input=rules, text=True, check=True
         )
         start = partial(_start, here.namespace)
         with (
@@ -70,11 +73,13 @@ def test_a_name_of_mdns_is_resolved_and_its_address_used(tmp_path: Path) -> None
         ):
             tab = open_tab()
             _load(tab, str(listener.event("listening")["link"]))
-            tab.connected()
-            named = [e["address"] for e in listener.events if e.get("side") == "remote"]
-            assert named
-            assert all(".local:" in name for name in named)
-            path = listener.event("connected")["path"]
-            assert path["remote"].startswith(f"{THERE}:")
-            assert path["remote_type"] == "host"
+            yield tab, listener
             assert no_complaints(tab.complaints) == []
+
+
+def test_that_there_is_no_path_is_said_on_both_sides(tmp_path: Path) -> None:
+    with _on_a_lan(NOTHING_COMES_IN, tmp_path) as (tab, listener):
+        said = tab.title("No path was found", timeout=40)
+        assert "the networks let nothing through, and no relay helped." in said
+        assert "no path to this side was found" in listener.event("error")["message"]
+        assert listener.exit_code() == 1
