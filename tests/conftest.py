@@ -24,6 +24,7 @@ LONGEST = (
     "lab/test_lab_agreement.py",
     "web/test_web_page.py",
     "signaling/test_signaling_many.py",
+    "webrtc/test_aiortc_own_tests.py",
     "integration/test_kernel_nats.py",
     "lab/test_lab_roaming.py",
     "integration/test_interop_link_webrtcbin.py",

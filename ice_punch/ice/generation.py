@@ -104,10 +104,10 @@ class Generation:
         """An address of ours is gone, and with it every pair that leaves from there."""
         session = self.session
         session.local.remove_base(base)
+        session.validated = {key for key in session.validated if key[0] != base}
         for pair in [p for p in session.check_list if p.base == base]:
             self.checks.forget(pair)
             session.check_list.remove(pair)
-            session.validated.discard(pair.key)
             pair.invalidate()
             session.base_gone(pair, now)
 

@@ -473,12 +473,13 @@ class Attempt:
 
     async def _abandon(self, kind: Kind, message: Goodbye) -> None:
         """Free everything, even if whoever waits for it is cancelled once more."""
-        self._stop_tasks()
         if self._goodbye is None:
             self._goodbye = asyncio.ensure_future(self._say_goodbye(kind, message))
         await asyncio.shield(asyncio.ensure_future(self._free(self._goodbye)))
 
     async def _free(self, goodbye: asyncio.Task[None]) -> None:
+        await asyncio.sleep(0)  # whoever observes is still to be told of the state that ended this
+        self._stop_tasks()
         if self.channel is not None:
             await self.channel.close()
         await self._connection.close()

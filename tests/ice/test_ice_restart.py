@@ -6,7 +6,14 @@ import itertools
 
 import pytest
 
-from ice_punch.ice import CandidateType, Credentials, IceState, RestartAdvised, SelectedPairChanged
+from ice_punch.ice import (
+    AgentConfig,
+    CandidateType,
+    Credentials,
+    IceState,
+    RestartAdvised,
+    SelectedPairChanged,
+)
 from support.bench import LOCAL, OURS, PEER, REMOTE, Bench, completed_bench, remote_candidate
 
 OURS_NEW = Credentials("ourfrag2", "our-second-password-of-24")
@@ -307,3 +314,13 @@ def test_what_was_never_connected_is_not_restarted_for_a_lost_interface() -> Non
     bench.agent.remove_local_candidate(LOCAL, bench.now)
     bench.run(1.0)
     assert advice(bench) == []
+
+
+def test_what_was_heard_at_an_interface_that_is_gone_is_forgotten_without_a_pair_too() -> None:
+    bench = Bench(config=AgentConfig(max_pairs=1), remotes=[REMOTE])
+    others = [(REMOTE[0], port) for port in range(7000, 7003)]
+    for other in others:
+        bench.receive(bench.request(), source=other)
+    assert any(bench.agent.accepts_data(other, LOCAL) for other in others)
+    bench.agent.remove_local_candidate(LOCAL, bench.now)
+    assert not any(bench.agent.accepts_data(other, LOCAL) for other in others)

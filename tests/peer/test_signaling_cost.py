@@ -12,7 +12,7 @@ import pytest
 import ice_punch
 from ice_punch.channel import Channel
 from ice_punch.peer import Listener
-from signaling.effects import Send
+from signaling.effects import Effect, Send
 from signaling.engines import Socket
 from signaling.server import SignalingServer
 from support.loopback import OPTIONS
@@ -27,18 +27,20 @@ def test_an_offer_and_its_answer_are_two_messages_of_the_server_each_way(
 ) -> None:
     said: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     heard: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
-    take, send = SignalingServer.on_message, SignalingServer._send
+    take, apply = SignalingServer.on_message, SignalingServer._apply
 
     def on_message(self: SignalingServer, socket: Socket, data: str | bytes) -> None:
         said[socket.owner_data.number].append(json.loads(data))
         take(self, socket, data)
 
-    def _send(self: SignalingServer, socket: Socket, effect: Send) -> bool:
-        heard[socket.owner_data.number].append(json.loads(effect.text))
-        return send(self, socket, effect)
+    def _apply(self: SignalingServer, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                heard[effect.connection].append(json.loads(effect.text))
+        apply(self, effects)
 
     monkeypatch.setattr(SignalingServer, "on_message", on_message)
-    monkeypatch.setattr(SignalingServer, "_send", _send)
+    monkeypatch.setattr(SignalingServer, "_apply", _apply)
 
     async def run() -> None:
         async with (

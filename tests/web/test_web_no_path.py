@@ -46,7 +46,7 @@ def _load(tab: ChromiumTab, link: str) -> None:
         tab.complaints.clear()
         tab.visit(link)
         with contextlib.suppress(AssertionError):
-            tab.until("globalThis.icePunch", 2)
+            tab.until("globalThis.icePunch", 10)
             return
     raise AssertionError(tab.complaints)
 
