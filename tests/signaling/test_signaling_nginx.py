@@ -309,13 +309,15 @@ def test_spoken_codes_and_their_links_meet_too(tmp_path: Path) -> None:
             ports = [server.port for server in servers]
             with in_front(tmp_path, several()["without-bus.conf"], *ports) as front:
                 where: Counter[int] = Counter()
-                for _ in range(6):
+                for _ in range(40):  # the ports of the two decide which has how many
+                    if len(where) == 2:
+                        break
                     link = Link.create(front.url, source)
                     async with CodeOffer(link, ssl=front.tls, random=source) as offer:
                         where[[server.sizes["rooms"] for server in servers].index(1)] += 1
                         assert await fetch_link(front.url, offer.code, ssl=front.tls) == link
                         await offer.taken()
-                assert set(where) == {0, 1}
+                assert len(where) == 2
 
     asyncio.run(run())
 
