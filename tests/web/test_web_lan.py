@@ -16,20 +16,21 @@ from web_support import no_complaints, serving
 from ice_punch.lab.kernel import namespaces
 from support.certificates import Authority
 from support.commands import Command
-from support.lan import two_hosts
+from support.lan import ip, two_hosts
 from support.netns import NETNS
 from support.tabs import ChromiumTab, chromium_tabs
 
 pytestmark = NETNS
-HERE = "192.0.2.5"
-NOTHING_COMES_IN = """
+HERE, THERE = "192.0.2.5", "192.0.2.6"
+ONLY_ANSWERS = """
 table inet door {
   chain input {
     type filter hook input priority 0; policy accept;
-    iifname "lan0" meta l4proto udp drop
+    iifname "lan0" meta l4proto udp udp dport != 5353 udp sport != 5353 ct state new drop
   }
 }
 """
+"""A check of the browser's reaches us only from where we have sent one. Only mDNS says where."""
 
 
 def _within(namespace: str, command: list[str]) -> list[str]:
@@ -44,9 +45,10 @@ def _load(tab: ChromiumTab, link: str) -> None:
     """A browser drops what it loads when an address of its host becomes usable meanwhile."""
     for _ in range(5):
         tab.complaints.clear()
+        tab.visit("about:blank")  # the same address again, with a fragment, loads nothing
         tab.visit(link)
         with contextlib.suppress(AssertionError):
-            tab.until("globalThis.icePunch", 10)
+            tab.until("globalThis.icePunch", 5)
             return
     raise AssertionError(tab.complaints)
 
@@ -61,6 +63,8 @@ def _on_a_lan(rules: str, directory: Path) -> Iterator[tuple[ChromiumTab, Comman
         subprocess.run(
             _within(here.namespace, ["nft", "-f", "-"]), input=rules, text=True, check=True
         )
+        # Without a default route Chromium names its wildcard address, which is of no use.
+        ip(f"-n {there.namespace} -6 route add default dev lan0")
         start = partial(_start, here.namespace)
         with (
             serving(*tls, host=HERE, start=start) as url,
@@ -77,8 +81,20 @@ def _on_a_lan(rules: str, directory: Path) -> Iterator[tuple[ChromiumTab, Comman
             assert no_complaints(tab.complaints) == []
 
 
+def test_a_name_that_a_browser_gives_for_its_address_is_resolved_and_used(tmp_path: Path) -> None:
+    with _on_a_lan(ONLY_ANSWERS, tmp_path) as (tab, listener):
+        tab.connected()
+        named = [e["address"] for e in listener.events if e.get("side") == "remote"]
+        assert named
+        assert all(".local:" in name for name in named)
+        path = listener.event("connected")["path"]
+        assert path["remote"].startswith(f"{THERE}:")
+        assert path["remote_type"] == "host"
+
+
 def test_that_there_is_no_path_is_said_on_both_sides(tmp_path: Path) -> None:
-    with _on_a_lan(NOTHING_COMES_IN, tmp_path) as (tab, listener):
+    nothing = ONLY_ANSWERS.replace("udp dport != 5353 udp sport != 5353 ct state new ", "")
+    with _on_a_lan(nothing, tmp_path) as (tab, listener):
         said = tab.title("No path was found", timeout=40)
         assert "the networks let nothing through, and no relay helped." in said
         assert "no path to this side was found" in listener.event("error")["message"]
