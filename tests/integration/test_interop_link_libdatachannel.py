@@ -63,7 +63,9 @@ def test_a_whole_session_of_a_stack_that_opens_a_programs_link(
         _refuses_a_restart(stack)
         chat(stack, robot, "after the cable")
         stack.do("end")
-        robot.next("ended", 25)  # before the 30 s of lost consent
+        robot.next(
+            "ended", 50
+        )  # its goodbye is one packet: without that consent runs out, after 30 s
 
 
 def test_a_stack_that_is_there_first_answers_the_program(place: Homes, tmp_path: Path) -> None:

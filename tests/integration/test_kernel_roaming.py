@@ -204,6 +204,7 @@ def test_with_another_address_on_the_only_interface_the_same_channel_goes_on(
     assert us["gap"] < 3.0
 
 
+@pytest.mark.alone
 def test_a_cable_that_is_pulled_out_and_put_back_ends_nothing(places: tuple[Place, Place]) -> None:
     """The address stays, and so does everything else: there is no other way."""
     laptop, peer = places
