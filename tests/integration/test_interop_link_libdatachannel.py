@@ -63,9 +63,8 @@ def test_a_whole_session_of_a_stack_that_opens_a_programs_link(
         _refuses_a_restart(stack)
         chat(stack, robot, "after the cable")
         stack.do("end")
-        robot.next(
-            "ended", 50
-        )  # its goodbye is one packet: without that consent runs out, after 30 s
+        # Its goodbye is one packet. Where that is lost consent runs out, after 30 s.
+        robot.next("ended", 50)
 
 
 def test_a_stack_that_is_there_first_answers_the_program(place: Homes, tmp_path: Path) -> None:
