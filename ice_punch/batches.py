@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ice_punch.datagram import Buffer
-from ice_punch.stun import MAGIC_COOKIE
+from ice_punch.stun import COOKIE
 
-COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 _BEGINS = COOKIE[0]
 
 

@@ -28,16 +28,16 @@ class Carrier:
     ) -> None:
         """``raise_end`` raises what there is to raise where nothing can be sent."""
         self._driver = driver
-        self.data = self._data = driver.data
+        self.data = driver.data
         self._raise_end = raise_end
         self.inbox = inbox
         self.outbox = Outbox(
-            self._data.send_many,
+            self.data.send_many,
             raise_end,
             capacity=send_queue,
             newest_wins=newest_wins,
-            sink_one=self._data.send_one,
-            sink_alike=self._data.send_alike,
+            sink_one=self.data.send_one,
+            sink_alike=self.data.send_alike,
         )
         """What ``send`` fills."""
         self._on_path_changed: Callable[[], None] | None = None
@@ -46,18 +46,18 @@ class Carrier:
     @property
     def max_datagram_size(self) -> int:
         """As of the connection."""
-        limit = self._data.limit
+        limit = self.data.limit
         return limit if limit >= 0 else PATH_MTU - headers(None)
 
     @property
     def pair(self) -> CandidatePair | None:
         """The pair that data takes now."""
-        return self._data.pair
+        return self.data.pair
 
     @property
     def figures(self) -> PathFigures:
         """Round trips, loss and MTU of the path that data takes now."""
-        pair = self._data.pair
+        pair = self.data.pair
         if pair is None:
             return PathFigures()
         trip = pair.round_trip
@@ -66,13 +66,13 @@ class Carrier:
             rtt_smoothed=trip.smoothed,
             rtt_min=trip.minimum,
             loss=trip.loss,
-            path_mtu=self._data.mtu,
+            path_mtu=self.data.mtu,
         )
 
     @property
     def losses(self) -> SendLosses:
         """Datagrams that this host did not send."""
-        return self._data.losses
+        return self.data.losses
 
     def set_batch_handler(
         self,
@@ -108,42 +108,42 @@ class Carrier:
 
     def set_kernel_pacing(self, rate: float | None) -> None:
         """Have the kernel spread packets too, where its queueing does that."""
-        self._data.set_pacing_rate(rate)
+        self.data.set_pacing_rate(rate)
 
     @property
     def joins(self) -> bool:
         """Whether datagrams of one size leave best back to back."""
-        return self._data.joins
+        return self.data.joins
 
     @property
     def congested(self) -> bool:
         """Whether no datagram can leave now; those of ``send_record`` and ``send_segments`` are
         then held up to a bound, or dropped, and counted."""
-        return self._data.congested
+        return self.data.congested
 
     def send_record(self, data: Buffer) -> None:
         """Send what a protocol above has made to fit; raises ChannelClosed or what ended the
         session."""
-        if self._data.limit < 0:
+        if self.data.limit < 0:
             self._raise_end()
-        if not self._data.send_one(data):
-            self._data.send_whatever((data,))
+        if not self.data.send_one(data):
+            self.data.send_whatever((data,))
 
     def send_segments(self, buffer: Buffer, size: int) -> None:
         """``send_record`` for datagrams of ``size`` bytes that lie back to back in ``buffer``; the
         last may be shorter. ``buffer`` may be used again once this returns. With UDP segmentation
         offload it goes to the kernel as it is."""
-        if self._data.limit < 0:
+        if self.data.limit < 0:
             self._raise_end()
-        done = self._data.send_segments(buffer, size)
+        done = self.data.send_segments(buffer, size)
         if done < len(buffer):
             rest = memoryview(buffer)[done:]
-            self._data.send_whatever([rest[n : n + size] for n in range(0, len(rest), size)])
+            self.data.send_whatever([rest[n : n + size] for n in range(0, len(rest), size)])
 
     def path_changed(self) -> None:
         """Another path takes the datagrams, another size fits it, or there is none any more."""
-        self.outbox.limit = self._data.limit
-        if self._data.limit < 0:
+        self.outbox.limit = self.data.limit
+        if self.data.limit < 0:
             self.outbox.wake()
         if self._on_path_changed is not None:
             self._on_path_changed()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 from types import TracebackType
 
-from ice_punch.batches import COOKIE, as_sequence, size_of_each
+from ice_punch.batches import as_sequence, size_of_each
 from ice_punch.channel_stats import ChannelStats
 from ice_punch.connection import IceConnection
 from ice_punch.connection_events import ConnectionEvent
@@ -31,6 +31,7 @@ from ice_punch.inbox import RECEIVE_QUEUE, Inbox
 from ice_punch.outbox import SEND_QUEUE, Outbox
 from ice_punch.path import Path
 from ice_punch.report import Report
+from ice_punch.stun import COOKIE
 
 IN_FLIGHT = 0.2
 """Seconds, at least: how long what a peer sent before it said goodbye may still be on its way."""

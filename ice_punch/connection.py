@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ice_punch.batches import COOKIE, as_sequence, may_hold_stun, size_of_each
+from ice_punch.batches import as_sequence, may_hold_stun, size_of_each
 from ice_punch.carrier import Carrier
 from ice_punch.connection_events import ConnectionEvent, Subscribers
 from ice_punch.datagram import Buffer, RandomSource
@@ -48,6 +48,7 @@ from ice_punch.net.ice_server import IceServer
 from ice_punch.outbox import PART, SEND_QUEUE
 from ice_punch.path import Path
 from ice_punch.sdp import make_pwd, make_ufrag
+from ice_punch.stun import COOKIE
 
 if TYPE_CHECKING:
     from ice_punch.net.recording_file import RecordingFile, RecordingFiles

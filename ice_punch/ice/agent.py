@@ -27,7 +27,7 @@ from ice_punch.ice.slots import Slots
 from ice_punch.ice.steady import Steady
 from ice_punch.report import Report
 from ice_punch.stun import (
-    MAGIC_COOKIE,
+    COOKIE,
     USERNAME,
     Message,
     MessageClass,
@@ -36,9 +36,6 @@ from ice_punch.stun import (
     parse_message,
 )
 
-_COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
-
-
 LONGEST_HOLD = 5.0
 """Seconds: no instant that is agreed on is later."""
 
@@ -46,7 +43,7 @@ LONGEST_HOLD = 5.0
 def resembles_stun(data: bytes | memoryview) -> bool:
     """Whether a datagram would be taken for STUN on this path, well-formed or not (RFC 7983
     section 7: first byte 0 to 3; RFC 8489 section 5: the magic cookie)."""
-    return len(data) >= 8 and data[0] < 4 and bytes(data[4:8]) == _COOKIE
+    return len(data) >= 8 and data[0] < 4 and bytes(data[4:8]) == COOKIE
 
 
 class Agent:

@@ -25,9 +25,9 @@ from ice_punch.ice.pulse import Pulse
 from ice_punch.ice.server_queries import ServerQueries
 from ice_punch.ice.slots import Slots
 from ice_punch.stun import (
+    COOKIE,
     ICE_CONTROLLED,
     ICE_CONTROLLING,
-    MAGIC_COOKIE,
     PRIORITY,
     USE_CANDIDATE,
     USERNAME,
@@ -39,7 +39,6 @@ from ice_punch.stun import (
 from ice_punch.stun.integrity import authentication_code
 from ice_punch.stun.message import FINGERPRINT_XOR, HEADER_SIZE, TRANSACTION_ID_SIZE
 
-_COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
 _REQUEST: Final = b"\x00\x01"
 _SUCCESS: Final = b"\x01\x01"
 _INTEGRITY: Final = b"\x00\x08\x00\x14"
@@ -60,9 +59,9 @@ class _Shape:
         self._attributes = attributes
         self._size = HEADER_SIZE + size
         self._until = HEADER_SIZE + len(attributes)
-        self._begins = message_type + size.to_bytes(2, "big") + _COOKIE
+        self._begins = message_type + size.to_bytes(2, "big") + COOKIE
         # RFC 8489 section 14.5: the length is that of a message without FINGERPRINT
-        self._signed_as = message_type + (size - 8).to_bytes(2, "big") + _COOKIE
+        self._signed_as = message_type + (size - 8).to_bytes(2, "big") + COOKIE
         self._key = key
         self._masked: int | None = None
 

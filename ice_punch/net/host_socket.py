@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from ice_punch.datagram import Address
 from ice_punch.net.interfaces import InterfaceAddress
 from ice_punch.net.udp import DatagramHandler, SegmentsHandler, UdpSocket
-from ice_punch.stun import MAGIC_COOKIE, Method
+from ice_punch.stun import COOKIE, Method
 
 SETTLING = 3.0
 """Seconds after an address came in which its routes may still be missing."""
 
-_COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 _VANISHED = (errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENETDOWN, errno.ENODEV)
 """What a send says once the socket's own address is gone."""
 _UNROUTED = (errno.ENETUNREACH, errno.EHOSTUNREACH)
@@ -142,7 +141,7 @@ def is_turn(data: bytes) -> bool:
         return False
     if 0x40 <= data[0] < 0x50:
         return True
-    if data[0] >= 4 or len(data) < 20 or data[4:8] != _COOKIE:
+    if data[0] >= 4 or len(data) < 20 or data[4:8] != COOKIE:
         return False
     kind = int.from_bytes(data[:2], "big")
     return kind & 0x3EEF != Method.BINDING  # without the two bits of the class

@@ -15,10 +15,10 @@ from ice_punch.stun import (
     ALTERNATE_SERVER,
     ATTRIBUTES,
     CHANGED_ADDRESS,
+    COOKIE,
     DATA,
     ERROR_CODE,
     FINGERPRINT,
-    MAGIC_COOKIE,
     MAPPED_ADDRESS,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
@@ -123,7 +123,7 @@ def masked(text: str, pseudonyms: Pseudonyms) -> str:
 
 def _malformed(size: int) -> bytes:
     """What looks like STUN and has a length that no message can have (RFC 8489 section 5)."""
-    return (b"\0\x01\xff\xff" + MAGIC_COOKIE.to_bytes(4, "big")).ljust(size, b"\0")
+    return (b"\0\x01\xff\xff" + COOKIE).ljust(size, b"\0")
 
 
 def _places(data: bytes) -> Iterator[_Place]:

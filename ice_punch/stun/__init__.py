@@ -48,6 +48,7 @@ from ice_punch.stun.attributes import (
     AttributeType,
 )
 from ice_punch.stun.codecs import (
+    COOKIE,
     MAGIC_COOKIE,
     AddressErrorCode,
     AlgorithmParameters,
@@ -105,6 +106,7 @@ __all__ = [
     "CHANGED_ADDRESS",
     "CHANGE_REQUEST",
     "CHANNEL_NUMBER",
+    "COOKIE",
     "DATA",
     "DONT_FRAGMENT",
     "ERROR_CODE",

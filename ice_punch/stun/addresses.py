@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from ice_punch.datagram import Address
-from ice_punch.stun.codecs import MAGIC_COOKIE, Codec, StunParseError
+from ice_punch.stun.codecs import COOKIE, MAGIC_COOKIE, Codec, StunParseError
 
 IPV4: Final = 1
 IPV6: Final = 2
@@ -18,7 +18,6 @@ _IPV4: Final = struct.Struct("!xBHI")
 _pack_ipv4: Final = _IPV4.pack
 _SIZE_V4: Final = 8
 _SIZE_V6: Final = 20
-_COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
 
 
 @lru_cache(maxsize=4096)
@@ -95,11 +94,11 @@ def _encode_plain(address: Address, transaction_id: bytes) -> bytes:
 
 
 def _decode_xor(value: bytes, transaction_id: bytes) -> Address | None:
-    return _decode(value, MAGIC_COOKIE, _COOKIE + transaction_id)
+    return _decode(value, MAGIC_COOKIE, COOKIE + transaction_id)
 
 
 def _encode_xor(address: Address, transaction_id: bytes) -> bytes:
-    return _encode(address, MAGIC_COOKIE, _COOKIE + transaction_id)
+    return _encode(address, MAGIC_COOKIE, COOKIE + transaction_id)
 
 
 ADDRESS: Final = Codec(_decode_plain, _encode_plain)

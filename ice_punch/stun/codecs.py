@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 MAGIC_COOKIE: Final = 0x2112A442
+COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
+"""The same as it stands in a message."""
 """RFC 8489 section 5."""
 
 MAX_SENT_BYTES: Final = 508

@@ -21,7 +21,7 @@ from ice_punch.stun.attributes import (
     SOFTWARE,
     XOR_MAPPED_ADDRESS,
 )
-from ice_punch.stun.codecs import MAGIC_COOKIE, MAX_RECEIVED_BYTES
+from ice_punch.stun.codecs import COOKIE, MAGIC_COOKIE, MAX_RECEIVED_BYTES
 from ice_punch.stun.counters import ServerCounters
 from ice_punch.stun.message import (
     FINGERPRINT_XOR,
@@ -33,10 +33,9 @@ from ice_punch.stun.message import (
     encode_message_type,
 )
 
-_COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
 _REQUEST: Final = encode_message_type(Method.BINDING, MessageClass.REQUEST).to_bytes(2, "big")
 _SUCCESS: Final = encode_message_type(Method.BINDING, MessageClass.SUCCESS)
-_BARE: Final = _REQUEST + bytes(2) + _COOKIE
+_BARE: Final = _REQUEST + bytes(2) + COOKIE
 _SOFTWARE: Final = SOFTWARE.type.to_bytes(2, "big")
 _FINGERPRINT: Final = struct.pack("!HH", FINGERPRINT.type, 4)
 _FINGERPRINT_SIZE: Final = 8
@@ -51,7 +50,7 @@ def has_fingerprint(data: bytes) -> bool | None:
     """Of a well-formed Binding request with nothing but, in this order, SOFTWARE and FINGERPRINT:
     whether it has the second. None for every other datagram, which may well be a request."""
     size = len(data)
-    if data[:2] != _REQUEST or data[4:8] != _COOKIE or data[2] << 8 | data[3] != size - HEADER_SIZE:
+    if data[:2] != _REQUEST or data[4:8] != COOKIE or data[2] << 8 | data[3] != size - HEADER_SIZE:
         return None
     end = HEADER_SIZE
     if data[20:22] == _SOFTWARE:
@@ -129,4 +128,4 @@ class PlainAnswers:
 
 
 def _success_head(length: int) -> bytes:
-    return struct.pack("!HH", _SUCCESS, length) + _COOKIE
+    return struct.pack("!HH", _SUCCESS, length) + COOKIE

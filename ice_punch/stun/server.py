@@ -18,7 +18,7 @@ from ice_punch.stun.attributes import (
     XOR_MAPPED_ADDRESS,
     AttributeType,
 )
-from ice_punch.stun.codecs import MAGIC_COOKIE, ErrorCode, StunParseError
+from ice_punch.stun.codecs import COOKIE, ErrorCode, StunParseError
 from ice_punch.stun.counters import ServerCounters
 from ice_punch.stun.message import (
     HEADER_SIZE,
@@ -36,7 +36,6 @@ UNKNOWN_ATTRIBUTE: Final = ErrorCode(420, "Unknown Attribute")
 
 _IPV4_MAPPED: Final = "::ffff:"
 _MAX_QUEUE: Final = 1024
-_COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
 _UNKNOWN_TO_RFC_3489: Final[tuple[AttributeType[Any], ...]] = (
     CHANGE_REQUEST,
     RESPONSE_PORT,
@@ -112,14 +111,14 @@ class BindingServer:
             counters.dropped[request] += 1
             return
         cookie = data[4:8]
-        if cookie == _COOKIE:
+        if cookie == COOKIE:
             response, origin, destination = self._respond(request, source, local)
         else:
             response, origin, destination = self._respond_to_classic(request, source), local, source
         if self._software is not None:
             response.add(SOFTWARE, self._software)
         encoded = response.to_bytes(fingerprint=request.has_fingerprint)
-        if cookie != _COOKIE:
+        if cookie != COOKIE:
             encoded = encoded[:4] + cookie + encoded[8:]
         self._outgoing.append(Transmit(encoded, origin, destination))
         counters.answered += 1
@@ -133,7 +132,7 @@ class BindingServer:
         if not looks_like_stun(data):
             if not _is_classic_request(data):
                 return "no-cookie" if _looks_like_classic_stun(data) else "not-stun"
-            data = data[:4] + _COOKIE + data[8:]
+            data = data[:4] + COOKIE + data[8:]
         try:
             message = parse_message(data)
         except StunParseError:

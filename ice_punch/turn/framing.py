@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ice_punch.stun import MAGIC_COOKIE
+from ice_punch.stun import COOKIE
 from ice_punch.turn.channel_data import is_channel_data
 
 MAX_MESSAGE: Final = 20 + 0xFFFC
 """Bytes: the longest STUN message, longer than any ChannelData message."""
 
-_COOKIE: Final = MAGIC_COOKIE.to_bytes(4, "big")
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -40,7 +39,7 @@ class StreamFraming:
             first = buffer[start]
             if first < 0x40:
                 # The cookie and the length tell early that this is no STUN (RFC 8489 section 6.3).
-                if length & 3 or not _COOKIE.startswith(bytes(buffer[start + 4 : start + 8])):
+                if length & 3 or not COOKIE.startswith(bytes(buffer[start + 4 : start + 8])):
                     return self._break(messages)
                 end = padded = start + 20 + length
             elif first & 0xF0 == 0x40:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ice_punch.batches import COOKIE, may_hold_stun, size_of_each
+from ice_punch.batches import may_hold_stun, size_of_each
 from ice_punch.ice import resembles_stun
 from ice_punch.net.udp import split
+from ice_punch.stun import COOKIE
 
 STUN = bytes.fromhex("00010000") + COOKIE + bytes(12)
 NEARLY = (b"\x14" + STUN[1:], STUN[:7] + b"\x43" + STUN[8:], b"\x00\x00\x00\x00\x21" + bytes(15))
