@@ -162,6 +162,8 @@ def _association() -> tuple[SSL.Connection, SSL.Connection]:
             there.bio_write(record)
             with suppress(SSL.WantReadError):
                 there.do_handshake()
+    for end in ends:
+        openssl.forget_handshake(end)
     return ends[0], ends[1]
 
 

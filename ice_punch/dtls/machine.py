@@ -326,6 +326,7 @@ class DtlsMachine(Bulk):
         # read in vain would have it keep a read buffer of 16 KB too, until the next record.
         while handshake.overtaken and self._deliver_one(GREATEST_CONTENT):
             pass
+        openssl.forget_handshake(connection)
 
     def _fail(self, error: HandshakeFailed) -> None:
         self._events.append(HandshakeFailedEvent(error))

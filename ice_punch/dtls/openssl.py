@@ -100,6 +100,22 @@ def make_connection(
     return connection
 
 
+@cache
+def _bare_context() -> SSL.Context:
+    return SSL.Context(SSL.DTLS_METHOD)
+
+
+def forget_handshake(connection: SSL.Connection) -> None:
+    """Let go of what only handshakes need, of which there is no other: 6 kB of certificate and key
+    in OpenSSL's form, and whom to accept. From now on nobody is."""
+    connection.set_app_data(_nobody)
+    connection.set_context(_bare_context())
+
+
+def _nobody(_: X509) -> bool:
+    return False
+
+
 def read_records(connection: SSL.Connection) -> list[bytes]:
     """All that OpenSSL has written and nobody has read yet."""
     output = b""

@@ -79,6 +79,8 @@ class Repetition:
         """The handshake is complete: no timer runs any more (RFC 6347 section 4.2.4)."""
         self._at = None
         self._is_last = ours_was_last
+        if not ours_was_last:
+            self._flight = []
 
     def last_flight_again(self, record: bytes, now: float) -> list[bytes]:
         """The last flight of the handshake, if the peer's own repeated flight asks for it.

@@ -148,6 +148,15 @@ def connected_pair(**options: Any) -> Pair:
     return pair
 
 
+def assert_data_flows(pair: Pair) -> None:
+    """Both ways, and nothing else happens."""
+    pair.client.send(b"to server", pair.now)
+    pair.server.send(b"to client", pair.now)
+    pair.run(0.0)
+    assert events_of(pair.server) == [DatagramReceived(b"to server")]
+    assert events_of(pair.client) == [DatagramReceived(b"to client")]
+
+
 def rsa_certificate() -> Certificate:
     """As GStreamer makes them: RSA 2048, signed with SHA-256."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
