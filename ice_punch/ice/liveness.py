@@ -183,7 +183,9 @@ class Liveness:
         if pair.silent_since is None and pulse.silent(now):
             self._fell_silent(pair, now)
         session.counters["liveness_checks"] += 1
-        self._check(pair, self._consent[pair], now)
+        self._check(pair, consent, now)
+        # It asks for consent as well: the next one that does is due an interval from here.
+        consent.schedule(now)
         if pulse.suspicious:
             for other in standbys(session, pair.component):
                 if other in self._consent:

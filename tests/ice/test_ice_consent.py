@@ -50,6 +50,15 @@ def test_checks_come_every_four_to_six_seconds_at_random() -> None:
     assert bench.agent.state is IceState.COMPLETED
 
 
+def test_a_check_for_the_sake_of_silence_asks_for_consent_too() -> None:
+    bench = completed_bench()
+    bench.answer_all(0.1)
+    bench.run(1000.0)  # a peer that does nothing but answer
+    assert bench.agent.counters["liveness_checks"] > 50
+    assert min(gaps(bench)) >= 4.0
+    assert bench.agent.state is IceState.COMPLETED
+
+
 def test_every_check_is_a_transaction_of_its_own_sent_once_and_never_nominates() -> None:
     bench = completed_bench()
     bench.run(29.0)
