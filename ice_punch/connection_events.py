@@ -46,17 +46,17 @@ class Subscribers:
 
     def __init__(self) -> None:
         # An iterator that is dropped takes what it has not read along.
-        self._iterators: weakref.WeakSet[_Unread] = weakref.WeakSet()
+        self._iterators: list[weakref.ref[_Unread]] = []
         self._closed = False
 
     def events(self) -> AsyncIterator[ConnectionEvent]:
         """Those from this call on until ``close``."""
         unread = _Unread(self._closed)
-        self._iterators.add(unread)
+        self._iterators.append(weakref.ref(unread, self._iterators.remove))
         return unread.iterate()
 
     def publish(self, event: ConnectionEvent) -> None:
-        for unread in self._iterators:
+        for unread in self._unread():
             if len(unread.events) >= EVENT_QUEUE:
                 del unread.events[0]
             unread.events.append(event)
@@ -64,6 +64,9 @@ class Subscribers:
 
     def close(self) -> None:
         self._closed = True
-        for unread in self._iterators:
+        for unread in self._unread():
             unread.ended = True
             unread.wake()
+
+    def _unread(self) -> list[_Unread]:
+        return [unread for known in self._iterators if (unread := known()) is not None]

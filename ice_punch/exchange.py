@@ -103,7 +103,7 @@ class Exchange(ABC):
 
     def start_gathering(self) -> None:
         """Begin to gather, without waiting. ``gather`` and ``connect`` do it by themselves."""
-        if self._gathering is None and not self._closed:
+        if self._gathering_started is None and not self._closed:
             self._gathering_started = self._loop.time()
             self._gathering = asyncio.ensure_future(self._gather())
             if self._options.follow_network:
@@ -120,6 +120,7 @@ class Exchange(ABC):
             self._fail(failure)
         finally:
             self._gathering_over = True
+            self._gathering = None
             self._note_gathering_time()
             self._wake_gatherers()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 
 from ice_punch.datagram import Address, RandomSource, Transmit
 from ice_punch.ice import facts
@@ -68,7 +68,7 @@ class Agent:
         self._config = config or AgentConfig()
         self.pacer = pacer or Pacer(self._config.ta)
         self._counters: Counter[str] = Counter()
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._queries = ServerQueries(random, self._config.software)
         self._lineage = Lineage(
             controlling=controlling,
@@ -492,7 +492,7 @@ class Agent:
         return sent + self._queries.datagrams_to_send()
 
     def next_event(self) -> Event | None:
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def get_timer(self) -> float | None:
         """When to call ``handle_timer``; None when nothing is pending."""

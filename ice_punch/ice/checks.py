@@ -302,7 +302,7 @@ class Checks:
         session = self._session
         session.counters["icmp_errors"] += 1
         if pair.remote.type is CandidateType.SRFLX:
-            session.refused.add(pair.remote.address)
+            session.refused |= {pair.remote.address}
         for check in pair.checks:
             check.retransmission.cancel()
         self._fail(pair, "ICMP error")

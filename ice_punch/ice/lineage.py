@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 
 from ice_punch.datagram import RandomSource
 from ice_punch.ice.binding import Credentials
@@ -30,7 +30,7 @@ class Lineage:
         policy: NominationPolicy,
         queries: ServerQueries,
         counters: Counter[str],
-        events: deque[Event],
+        events: list[Event],
     ) -> None:
         self._random = random
         self._config = config

@@ -102,7 +102,7 @@ class Paths:
         self._recheck_at: float | None = None
         self._hold = SHORTEST_HOLD
         self._faster_after = float("-inf")
-        self._abandoned: set[int] = set()
+        self._abandoned: frozenset[int] = frozenset()
         """Components of which the peer may have selected a pair that we have given up."""
 
     @property
@@ -217,7 +217,7 @@ class Paths:
             session.counters["nominations_exhausted"] += 1
             return
         session.nomination += 1
-        self._abandoned.discard(pair.component)
+        self._abandoned -= {pair.component}
         pair.nomination = session.nomination
         session.nominating[pair.component] = pair
         session.check_list.trigger(pair, ahead=True)
@@ -303,7 +303,7 @@ class Paths:
                 del session.nominating[component]
                 pair.silent_since = now
                 pair.silences += 1
-                self._abandoned.add(component)
+                self._abandoned |= {component}
                 session.counters["nominations_abandoned"] += 1
         for pair in session.check_list:
             if pair.settled_at is not None and self._settled(pair, now):

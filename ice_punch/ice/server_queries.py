@@ -92,7 +92,7 @@ class ServerQueries:
         self._outbox: list[Transmit] = []
         self.all: list[ServerQuery] = []
         self.stopped = False
-        self._done: set[Address] = set()
+        self._done: frozenset[Address] = frozenset()
         """The bases that had asked when ICE was done."""
 
     def add(self, server: str, address: Address, base: Address, component: int) -> None:
@@ -250,7 +250,7 @@ class ServerQueries:
         self.stopped = True
         for query in self.all:
             query.reported = True
-            self._done.add(query.base)
+        self._done |= {query.base for query in self.all}
         self._waiting.clear()
         self._running.clear()
         self._kept_alive.clear()
@@ -270,11 +270,11 @@ class ServerQueries:
         self.stop()
         self.stopped = False
         self.all.clear()
-        self._done.clear()
+        self._done = frozenset()
 
     def remove_base(self, base: Address) -> None:
         """Nothing is asked from this address any more."""
-        self._done.discard(base)
+        self._done -= {base}
         self.all = [query for query in self.all if query.base != base]
         self._waiting = [query for query in self._waiting if query.base != base]
         self._kept_alive = [query for query in self._kept_alive if query.base != base]

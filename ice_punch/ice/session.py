@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -110,7 +110,7 @@ class Session:
         random: RandomSource,
         config: AgentConfig,
         counters: Counter[str],
-        events: deque[Event],
+        events: list[Event],
         on_state: StateHook,
         local: LocalCandidates | None = None,
     ) -> None:
@@ -130,7 +130,7 @@ class Session:
         self.check_list = CheckList(config.max_pairs, impatient=local is not None)
         self.local = local or LocalCandidates()
         self.remote = RemoteCandidates(config.max_remote_candidates)
-        self.refused_remote: set[Address] = set()
+        self.refused_remote: frozenset[Address] = frozenset()
         self.validated: set[tuple[Address, Address]] = set()
         """Paths (our base, the peer's address) on which the peer has authenticated itself."""
         self.proven: list[tuple[Address, Address]] = []
@@ -160,7 +160,7 @@ class Session:
         peer's."""
         self.exact_start = False
         """Both sides begin at one instant, and the first check that matters has yet to leave."""
-        self.refused: set[Address] = set()
+        self.refused: frozenset[Address] = frozenset()
         """Reflexive addresses of the peer's where a host answered a check with an ICMP error."""
         self.last_sign_at = 0.0
         """When the peer was last heard, on the wire or through signaling."""

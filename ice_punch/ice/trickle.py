@@ -74,7 +74,7 @@ class Trickle:
         was known to be a relay."""
         session = self._session
         if len(session.refused_remote) < session.config.max_remote_candidates:
-            session.refused_remote.add(candidate.address)
+            session.refused_remote |= {candidate.address}
         if learned is None:
             return
         session.remote.all.remove(learned)

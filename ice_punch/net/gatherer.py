@@ -96,7 +96,8 @@ class Gatherer:
         )
         self._later: dict[asyncio.Task[None], Mapping[bool, str]] = {}
         """Rounds of gathering after the first, and the addresses that their relays are from."""
-        self._queries_over = asyncio.Event()
+        self._queries_over: asyncio.Event | None = None
+        """While somebody waits for the end of a server query."""
         self._closed = False
 
     async def run(self) -> None:
@@ -134,7 +135,8 @@ class Gatherer:
             async with asyncio.timeout(self._options.timeout):
                 await asyncio.gather(*tasks)
                 while self._agent.queries_busy:
-                    self._queries_over.clear()
+                    if self._queries_over is None:
+                        self._queries_over = asyncio.Event()
                     await self._queries_over.wait()
         except TimeoutError:
             self._notes.report_late(under_way)
@@ -257,7 +259,9 @@ class Gatherer:
 
     def queries_changed(self) -> None:
         """The agent told that a server query ended."""
-        self._queries_over.set()
+        over, self._queries_over = self._queries_over, None
+        if over is not None:
+            over.set()
 
     def _nothing(self, addresses: list[InterfaceAddress]) -> IcePunchError:
         self._notes.nothing_gathered(addresses)

@@ -21,7 +21,7 @@ class GatheringNotes:
         self.reports: list[ServerReport] = []
         self._options = options
         self._rounds: list[list[IceServer]] = []
-        self._tcp_hosts: set[str] = set()
+        self._tcp_hosts: frozenset[str] = frozenset()
         self._nothing_gathered = ""
 
     def add(self, server: IceServer, outcome: str, detail: str, purpose: str) -> None:
@@ -30,7 +30,7 @@ class GatheringNotes:
             self.reports.append(ServerReport(server.uri, outcome, detail, purpose))
 
     def note_tcp(self, host: str) -> None:
-        self._tcp_hosts.add(host)
+        self._tcp_hosts |= {host}
 
     def begin(self) -> list[IceServer]:
         """A round of gathering: a list for the servers that are under way in it."""

@@ -36,9 +36,9 @@ class RemoteCandidates:
         self._relay_only = relay_only
         self._on_candidate = on_candidate
         self._on_end = on_end
-        self._names: set[Candidate] = set()
+        self._names: list[Candidate] = []
         self._translated = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self._ended = False
         self._closed = False
 
@@ -80,7 +80,7 @@ class RemoteCandidates:
         if candidate in self._names or len(self._names) >= MAX_NAMES:
             return
         if not self._ended and not self._closed:
-            self._names.add(candidate)
+            self._names.append(candidate)
             self._start(self._resolve(candidate))
 
     async def _resolve(self, candidate: Candidate) -> None:
@@ -109,11 +109,11 @@ class RemoteCandidates:
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
+        self._tasks.append(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.remove(task)
         self._end_if_all_are_known()
 
     def _end_if_all_are_known(self) -> None:
