@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 DIRECT_ONLY_GIVE_UP = 8.0
 """Seconds. Without relays, what was silent for so long does not begin to answer."""
 
+_USUAL = AgentConfig()
+
 
 class IceConnection(Exchange, DatagramEnd):
     """One ICE session over real sockets; the datagrams it carries are not encrypted.
@@ -100,7 +102,7 @@ class IceConnection(Exchange, DatagramEnd):
             raise InvalidConfiguration("direct-only and relay-only exclude each other")
         if not options.ipv4 and not options.ipv6:
             raise InvalidConfiguration("with neither IPv4 nor IPv6 nothing can be reached")
-        config = agent_config or AgentConfig()
+        config = agent_config or _USUAL
         if config.lite and (options.ice_servers or options.relay_only):
             raise InvalidConfiguration(
                 "a lite agent has host candidates only (RFC 8445 section 5.2)"

@@ -39,6 +39,8 @@ from ice_punch.stun import (
 LONGEST_HOLD = 5.0
 """Seconds: no instant that is agreed on is later."""
 
+_PATIENT = PatientPolicy()
+
 
 def resembles_stun(data: bytes | memoryview) -> bool:
     """Whether a datagram would be taken for STUN on this path, well-formed or not (RFC 7983
@@ -75,7 +77,7 @@ class Agent:
             credentials=credentials,
             random=random,
             config=self._config,
-            policy=policy or PatientPolicy(),
+            policy=policy or _PATIENT,
             queries=self._queries,
             counters=self._counters,
             events=self._events,

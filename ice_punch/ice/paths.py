@@ -29,6 +29,7 @@ SETTLED_FOR = 1.0
 """Seconds for which a pair that was silent must have answered before it takes over again; twice as
 long each time."""
 LONGEST_SETTLED = 32.0
+_NO_COMPONENTS: frozenset[int] = frozenset()
 _UNTESTED = (PairState.FROZEN, PairState.WAITING, PairState.IN_PROGRESS)
 
 
@@ -102,7 +103,7 @@ class Paths:
         self._recheck_at: float | None = None
         self._hold = SHORTEST_HOLD
         self._faster_after = float("-inf")
-        self._abandoned: frozenset[int] = frozenset()
+        self._abandoned = _NO_COMPONENTS
         """Components of which the peer may have selected a pair that we have given up."""
 
     @property

@@ -80,6 +80,9 @@ class QueryFailed:
     reason: str
 
 
+_NO_BASES: frozenset[Address] = frozenset()
+
+
 class ServerQueries:
     """The queries of one agent. The agent's pacer says when one may start."""
 
@@ -92,7 +95,7 @@ class ServerQueries:
         self._outbox: list[Transmit] = []
         self.all: list[ServerQuery] = []
         self.stopped = False
-        self._done: frozenset[Address] = frozenset()
+        self._done = _NO_BASES
         """The bases that had asked when ICE was done."""
 
     def add(self, server: str, address: Address, base: Address, component: int) -> None:
@@ -250,7 +253,8 @@ class ServerQueries:
         self.stopped = True
         for query in self.all:
             query.reported = True
-        self._done |= {query.base for query in self.all}
+        if self.all:
+            self._done |= {query.base for query in self.all}
         self._waiting.clear()
         self._running.clear()
         self._kept_alive.clear()
@@ -270,7 +274,7 @@ class ServerQueries:
         self.stop()
         self.stopped = False
         self.all.clear()
-        self._done = frozenset()
+        self._done = _NO_BASES
 
     def remove_base(self, base: Address) -> None:
         """Nothing is asked from this address any more."""

@@ -13,6 +13,8 @@ from ice_punch.report import Report, ServerReport
 MAX_REPORTS = 256
 """Past that nothing more is told: networks may come and go for days."""
 
+_NO_HOSTS: frozenset[str] = frozenset()
+
 
 class GatheringNotes:
     """Of names and relays; the agent reports its own queries."""
@@ -21,7 +23,7 @@ class GatheringNotes:
         self.reports: list[ServerReport] = []
         self._options = options
         self._rounds: list[list[IceServer]] = []
-        self._tcp_hosts: frozenset[str] = frozenset()
+        self._tcp_hosts = _NO_HOSTS
         self._nothing_gathered = ""
 
     def add(self, server: IceServer, outcome: str, detail: str, purpose: str) -> None:

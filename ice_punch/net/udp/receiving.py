@@ -19,7 +19,7 @@ LONE = 8
 """After so many single datagrams it is seen only every so often whether a second one is there: to
 be told that there is none costs as much as to read one."""
 
-_common_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray]
+_common_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[memoryview]]
 _common_buffers = weakref.WeakKeyDictionary()
 """What the sockets of an event loop receive into: one of them reads at a time."""
 
@@ -47,13 +47,17 @@ class Receiver:
         self._socket = sock
         self._stats = stats
         self._drain_errors = drain_errors
-        self._buffer = _common_buffers.setdefault(loop, bytearray(2 * MAX_DATAGRAM))
-        self._view = memoryview(self._buffer)
+        if loop not in _common_buffers:
+            _common_buffers[loop] = (memoryview(bytearray(2 * MAX_DATAGRAM)),)
+        self._room = _common_buffers[loop]
+        self._view = self._room[0]
+        buffer = self._view.obj
+        assert type(buffer) is bytearray
+        self._buffer = buffer
         self.alone: AloneHandler | None = None
         """Gets the only datagram of a readiness event first."""
         self.not_alone: Container[Address] = ()
         """Sources whose datagrams it does not get."""
-        self._room = (self._view,)
         self._first: tuple[int, int, Address] | None = None
         """What `lone` has received and leaves to `packets`."""
         self._lone = 0
