@@ -110,8 +110,9 @@ def test_a_failed_call_replays_with_its_reason_and_without_addresses(tmp_path: P
         again = replayed(tmp_path / name)
         assert again.complete
         live = [e["state"] for e in command.events if e["event"] == "state"]
-        replayed_states = [event.state for _, event in again.states]
-        assert [s for s in replayed_states if s is not IceState.CLOSED] == live
+        replayed_states = [s.state for _, s in again.states if s.state is not IceState.CLOSED]
+        # The peer's word that it failed may come in the moment in which this side would have.
+        assert replayed_states in (live, [*live, IceState.FAILED])
         reasons.append(again.reason)
         body = again.recording.body
         (failure,) = [line for line in body if isinstance(line, told.FailureNote)]
