@@ -8,6 +8,7 @@ from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
 from ice_punch.dtls import admission, fingerprints, openssl, records
+from ice_punch.dtls.bindings import GREATEST_CONTENT
 from ice_punch.dtls.certificate import Certificate
 from ice_punch.dtls.events import DtlsCounters
 from ice_punch.dtls.hold import HeldRecords
@@ -17,6 +18,7 @@ from ice_punch.errors import FingerprintMismatch, HandshakeFailed
 from ice_punch.sdp import Fingerprint
 
 _MISMATCH = "the peer's DTLS certificate is not the one its description announced"
+_CLIENT_HELLO = 1
 _BAD_CERTIFICATE = 42
 # RFC 5246 section 7.2.2: alerts over a ClientHello that was understood, and can not be served:
 # handshake_failure, bad_certificate .. certificate_unknown, protocol_version,
@@ -43,6 +45,8 @@ class Handshake:
     ) -> None:
         self.overtaken = False
         """Whether a protected record came before the end of the handshake, which OpenSSL keeps."""
+        self.greatest = GREATEST_CONTENT
+        """Bytes that a record may have in it, by what the peer has asked for."""
         self._certificate = certificate
         self._role = role
         self._fingerprints = None if remote_fingerprints is None else tuple(remote_fingerprints)
@@ -102,6 +106,8 @@ class Handshake:
             self._plaintext_records += 1
         elif record[0] != records.HANDSHAKE:
             self.overtaken = True
+        if not from_server and records.handshake_type(record) == _CLIENT_HELLO:
+            self.greatest = min(self.greatest, records.max_fragment_length(record))
         self.connection.bio_write(record)
         return True
 

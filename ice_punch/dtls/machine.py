@@ -309,6 +309,7 @@ class DtlsMachine(Bulk):
             connection,
             self._mtu,
             self.counters,
+            greatest=handshake.greatest,
             on_data=self._repetition.forget,
             on_other=self._receive_other,
             on_dropped=self._on_dropped,

@@ -76,6 +76,16 @@ def handshake_type(record: bytes) -> int | None:
     return record[HEADER_SIZE]
 
 
+def max_fragment_length(record: bytes) -> int:
+    """Bytes that a ClientHello wants records to have in them at most (RFC 6066 section 4): OpenSSL
+    keeps to it, and does not tell."""
+    for code, length in ((1, 512), (2, 1024), (3, 2048), (4, 4096)):
+        # By its type and its length, with its one byte: that may be there by chance, once in 10^9.
+        if bytes((0, 1, 0, 1, code)) in record:
+            return length
+    return _MAX_LENGTH
+
+
 def pack(records: Iterable[bytes], mtu: int) -> list[bytes]:
     """Records in their order as few datagrams of at most ``mtu`` bytes.
 

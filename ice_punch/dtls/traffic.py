@@ -23,12 +23,14 @@ class Traffic:
     ``on_data`` is called when some have arrived. What is no whole record of data goes to
     ``on_other``, in its turn, which returns what of it is for the application. ``on_dropped`` is
     told how many records OpenSSL took and gave nothing for, with the error if it ended over one.
+    ``greatest`` is what a record may have in it, in bytes.
     """
 
     __slots__ = (
         "_added",
         "_codec",
         "_counters",
+        "_greatest",
         "_is_1_3",
         "_on_data",
         "_on_dropped",
@@ -45,12 +47,14 @@ class Traffic:
         mtu: int,
         counters: DtlsCounters,
         *,
+        greatest: int = GREATEST_CONTENT,
         on_data: Callable[[], None],
         on_other: Callable[[bytes, float], list[bytes]],
         on_dropped: Callable[[int, SSL.Error | None, float], None],
     ) -> None:
         self.expansion = mtu - records.HEADER_SIZE - connection.get_cleartext_mtu()
         """Bytes that the cipher adds to content, beside the header."""
+        self._greatest = greatest
         self.set_mtu(mtu)
         self._is_1_3 = is_1_3 = connection.get_protocol_version() == openssl.DTLS_1_3
         self._shape = RecordShape(is_1_3=is_1_3, expansion=self.expansion)
@@ -63,7 +67,7 @@ class Traffic:
         """Let records be as large as ``mtu`` bytes from now on."""
         added = records.HEADER_SIZE + self.expansion
         self._added = added + _SPARE
-        self.max_datagram_size = min(mtu - added, GREATEST_CONTENT)
+        self.max_datagram_size = min(mtu - added, self._greatest)
 
     def end(self) -> None:
         """Nothing is decrypted any more."""

@@ -23,7 +23,7 @@ from ice_punch.dtls import (
     HandshakeFailedEvent,
     PeerClosed,
 )
-from ice_punch.errors import FingerprintMismatch
+from ice_punch.errors import DatagramTooLarge, FingerprintMismatch
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command")
 
@@ -240,3 +240,24 @@ def test_our_close_ends_s_server_s_connection(tmp_path: Path) -> None:
         machine.close(time.monotonic())
         driver.flush()
         assert process.wait(10.0) == 0
+
+
+@pytest.mark.parametrize("length", [512, 1024, 4096])
+def test_a_client_that_asks_for_small_records_gets_them(tmp_path: Path, length: int) -> None:
+    """RFC 6066 section 4: the largest datagram is no larger, and one above it ends nothing."""
+    machine = DtlsMachine(ALICE, DtlsRole.SERVER, BOB.fingerprints(), rtt=0.05)
+    driver = Driver(machine, None)
+    machine.start(time.monotonic())
+    address = f"127.0.0.1:{driver.port}"
+    command = ("s_client", "-dtls1_2", "-maxfraglen", str(length), "-connect", address)
+    with openssl(*command, "-cert", pem(tmp_path, BOB)) as process:
+        talk(driver, process)
+        machine.set_mtu(9000)
+        assert machine.max_datagram_size == length
+        for batch in ([bytes(length + 1)], [b"one", bytes(length + 1)], [bytes(length + 1)] * 2):
+            with pytest.raises(DatagramTooLarge):
+                machine.encrypt_many(batch, time.monotonic())
+        machine.send(b"x" * (length - 5) + b"whole", time.monotonic())
+        driver.flush()
+        read_until(process, b"xwhole")
+    assert not driver.has(PeerClosed)
