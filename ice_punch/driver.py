@@ -15,6 +15,7 @@ from ice_punch.ice import MINIMUM_TA, Agent, DataReceived, Event, Pacer, resembl
 from ice_punch.ice.pulse import QUIET_RECEIVING
 from ice_punch.net.clock import clock_of
 from ice_punch.net.gatherer import Gatherer, GatheringOptions
+from ice_punch.net.ticks import Ticks
 from ice_punch.net.udp import split
 from ice_punch.stun import MAGIC_COOKIE
 
@@ -90,7 +91,9 @@ class AgentDriver:
             clock=self.now,
         )
         self._on_event = on_event
+        self._ticks = Ticks.of(self._loop)
         self._timer: asyncio.TimerHandle | None = None
+        """None too while a tick is waited for."""
         self._timer_at: float | None = None
         self._agent_due: float | None = None
         self._put_off = False
@@ -149,15 +152,25 @@ class AgentDriver:
         probe = None if self._stopped else self.data.get_timer()
         if probe is not None and (due is None or probe < due):
             due = probe
+        shared = False
         if due is not None and self.agent.settled and due > self.now() + NEAR:
             tick = math.ceil(due / TICK) * TICK
             if tick <= self.agent.latest:
-                due = tick
+                due, shared = tick, True
         if due != self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = None if due is None else self._loop.call_at(due, self._on_timer)
+            self._cancel_timer()
             self._timer_at = due
+            if due is not None and shared:
+                self._ticks.call_at(due, self._on_timer)
+            elif due is not None:
+                self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        elif self._timer_at is not None:
+            self._ticks.cancel(self._timer_at, self._on_timer)
 
     def stop(self) -> None:
         """Fall silent now; ``gatherer.close`` frees the sockets."""
@@ -215,12 +228,16 @@ class AgentDriver:
 
     def _on_alone(self, buffer: bytearray, size: int, source: Address) -> bool:
         """`_on_segments` for a datagram that the path's socket received alone: few steps for what
-        is data of the peer's. False where it is something else."""
+        is data of the peer's, or STUN. False where it is something else."""
         handler = self.on_alone
         if handler is None or not size or self._stopped:
             return False
         if size > 4 and buffer[4] == _COOKIE_BEGINS:
-            return False
+            pair, data = self.data.pair, bytes(buffer[:size])
+            if pair is None or not resembles_stun(data):
+                return False
+            self._on_stun(data, source, pair.base)
+            return True
         now = self.now()
         if source == self._accepted and now < self._told_at + TELL_EVERY:
             self._counters["data_received"] += 1

@@ -83,7 +83,10 @@ class PathMtuSearch:
             return self._round.sent_at + self._wait
         if self._target is not None:
             return self._due
-        return min((t for t in (self._raise_at, self._confirm_at) if t is not None), default=None)
+        raise_at, confirm_at = self._raise_at, self._confirm_at
+        if raise_at is None or confirm_at is None:
+            return confirm_at if raise_at is None else raise_at
+        return min(raise_at, confirm_at)
 
     def handle_timer(self, now: float) -> tuple[int, ...]:
         """The sizes of the probes that must leave now."""

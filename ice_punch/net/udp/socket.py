@@ -149,6 +149,8 @@ class UdpSocket:
             return False
         if self._unsent or self._starting is not None:
             return self._queue(data, destination)
+        if self.send_now(data, len(data), destination):
+            return True
         fate = self._sender.one(data, destination)
         if fate is Fate.BLOCKED:
             return self._queue(data, destination)
