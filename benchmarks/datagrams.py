@@ -103,13 +103,19 @@ WORKLOADS = (
     ),
 )
 ROUND_TRIPS = {
-    "plain": ("udp asyncio", "udp uvloop", OURS, OURS_UVLOOP, "aioice asyncio", "pion/ice"),
+    "plain": (
+        *("udp asyncio", "udp uvloop", OURS, OURS_UVLOOP, "aioice asyncio", "pion/ice"),
+        *("bare asyncio", "bare uvloop"),
+    ),
     "dtls": (
         *(OURS, OURS_UVLOOP, "ice-punch-protocol asyncio", "ice-punch-protocol uvloop"),
-        *("aiortc asyncio", "pion/dtls", "libdatachannel", "sketch asyncio"),
+        *("aiortc asyncio", "pion/dtls", "libdatachannel", "sketch asyncio", "sketch uvloop"),
     ),
 }
-TICKING = ("udp asyncio", OURS, OURS_UVLOOP, "ice-punch-protocol uvloop", "aiortc asyncio")
+TICKING = (
+    *("udp asyncio", "udp uvloop", OURS, OURS_UVLOOP, "ice-punch-protocol uvloop"),
+    *("aiortc asyncio", "sketch asyncio", "sketch uvloop"),
+)
 
 
 @dataclass
