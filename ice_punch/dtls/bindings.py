@@ -32,7 +32,9 @@ Meal = tuple[int, int, int]
 
 _binding: Any = getattr(_util, "lib", None)
 _ffi: Any = getattr(_util, "ffi", None)
-_make: Any = None if _ffi is None else _ffi.new_allocator(should_clear_after_alloc=False)
+_allocator: Any = getattr(_ffi, "new_allocator", None)
+_make: Any = None if _allocator is None else _allocator(should_clear_after_alloc=False)
+_REJECTION = ("SSL_CTX_set_verify", "X509_STORE_CTX_set_error", "X509_V_ERR_CERT_REJECTED")
 
 SLOT = 1536
 """Bytes between where one datagram is decrypted to and the next: what an Ethernet frame has."""
@@ -81,7 +83,8 @@ def reject_with_bad_certificate(context: SSL.Context, mode: int) -> None:
     bad_certificate. Does nothing where pyOpenSSL is not as it was.
     """
     private: Any = context
-    if _binding is None or not hasattr(private, "_verify_callback"):
+    known = all(hasattr(_binding, name) for name in _REJECTION) and hasattr(_ffi, "callback")
+    if not known or not hasattr(private, "_verify_callback"):
         return
     inner = private._verify_callback
 

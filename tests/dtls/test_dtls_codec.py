@@ -133,26 +133,72 @@ def test_a_codec_that_is_not_sound_is_found_out(bad: type[codec.Codec]) -> None:
     assert not is_sound(bad)
 
 
-def test_without_the_bindings_the_public_calls_do() -> None:
-    """As a pyOpenSSL that has moved them would: in a process of its own."""
-    program = """
+def lacking(where: str, *names: str) -> str:
+    """A program's first lines: pyOpenSSL's own calls work, and what is beneath lacks some."""
+    return f"""
 import OpenSSL.SSL
-OpenSSL._util = object()
-from dtls_support import connected_pair
-from ice_punch.dtls import codec
+from OpenSSL import _util
+class Lacking:
+    def __getattr__(self, name, real=_util.{where}):
+        if name in {names!r}:
+            raise AttributeError(name)
+        return getattr(real, name)
+_util.{where} = Lacking()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("import OpenSSL.SSL\nOpenSSL._util = object()", "PublicCodec"),
+        *((lacking("lib", f"SSL_{call}"), "PublicCodec") for call in ("read", "write")),
+        *((lacking("lib", f"BIO_{call}"), "PublicCodec") for call in ("read", "write")),
+        (lacking("lib", "SSL_get_error"), "PublicCodec"),
+        (lacking("lib", "ERR_clear_error"), "PublicCodec"),
+        (lacking("ffi", "unpack"), "PublicCodec"),
+        (lacking("ffi", "new_allocator"), "PublicCodec"),
+        (lacking("lib", "SSL_CTX_set_verify"), "BindingsCodec"),
+        (lacking("lib", "X509_V_ERR_CERT_REJECTED", "SSL_CTX_set1_curves_list"), "BindingsCodec"),
+        (lacking("ffi", "callback"), "BindingsCodec"),
+    ],
+)
+def test_without_the_bindings_the_public_calls_do(change: str, expected: str) -> None:
+    """As a pyOpenSSL that has moved them would, for a whole session: in a process of its own."""
+    program = """
+from dtls_support import connected_pair, events_of
+from ice_punch.dtls import PeerClosed, codec
 pair = connected_pair()
-(run,) = pair.client.encrypt_many([b"x" * 100] * 20, 0.0)
-arrived = pair.server.decrypt_segments(bytes(run.buffer), len(run.buffer), run.size, 0.0)
-print(codec.CODEC.__name__, arrived == [b"x" * 100] * 20)
+client, server = pair.client, pair.server
+for sizes in ([100], [100] * 90, [100, 7, 1000] * 30):
+    datagrams = [b"x" * size for size in sizes]
+    arrived = []
+    for run in client.encrypt_many(datagrams, 0.0):
+        arrived += server.decrypt_segments(bytes(run.buffer), len(run.buffer), run.size, 0.0)
+    assert arrived == datagrams
+    answer = bytearray(server.encrypt_one(b"answer"))
+    assert client.decrypt_alone(answer, len(answer), 0.0) == b"answer"
+    assert client.decrypt_alone(answer, len(answer), 0.0) == b""
+client.close(0.0)
+server.receive_datagram(client.datagrams_to_send(0.0)[0], 0.0)
+assert events_of(server) == [PeerClosed("close_notify")]
+print(codec.CODEC.__name__)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", f"{change}\n{program}"],
         env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
         capture_output=True,
         text=True,
-        check=True,
     )
-    assert done.stdout.split() == ["PublicCodec", "True"]
+    assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OverflowError, SystemError, AssertionError])
+def test_a_codec_may_fail_in_any_way(error: type[Exception]) -> None:
+    class Failing(BindingsCodec):
+        def encrypt_one(self, datagram: bytes, room: int, into: bytearray | None = None) -> Buffer:
+            raise error
+
+    assert not is_sound(Failing)
 
 
 def test_associations_of_several_threads_do_not_mix() -> None:
