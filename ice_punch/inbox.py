@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
 
+from ice_punch.errors import InvalidConfiguration
 from ice_punch.net.udp import MANY
 
 RECEIVE_QUEUE = 1024
@@ -41,6 +42,8 @@ class Inbox:
     """A bounded queue of datagrams, newest wins. ``raise_end`` raises once no more can come."""
 
     def __init__(self, limit: int, raise_end: Callable[[], None]) -> None:
+        if limit < 1:
+            raise InvalidConfiguration(f"a queue of {limit} datagrams holds nothing")
         self.dropped = 0
         """Datagrams that nobody read in time."""
         self.received = self.received_bytes = 0

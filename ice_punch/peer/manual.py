@@ -154,7 +154,13 @@ class ManualPeer:
         return await self._open(connection, self._remote)
 
     async def _open(self, connection: IceConnection, remote: Description) -> Channel:
-        channel = Channel(connection, self._dtls(remote), receive_queue=self._options.receive_queue)
+        channel = Channel(
+            connection,
+            self._dtls(remote),
+            receive_queue=self._options.receive_queue,
+            send_queue=self._options.send_queue,
+            newest_wins=self._options.newest_wins,
+        )
         try:
             async with asyncio.timeout(self._options.timeout):
                 await channel.open(0.0)
@@ -175,6 +181,8 @@ class ManualPeer:
             options=self._options.gathering(),
             agent_config=AgentConfig(patience=HUMAN_PATIENCE),
             receive_queue=self._options.receive_queue,
+            send_queue=self._options.send_queue,
+            newest_wins=self._options.newest_wins,
             record=self._options.record,
         )
         self._tasks.append(asyncio.ensure_future(self._observe(self._connection)))

@@ -86,6 +86,8 @@ class PeerOptions:
             raise InvalidConfiguration("direct-only and relay-only exclude each other")
         if not self.ipv4 and not self.ipv6:
             raise InvalidConfiguration("with neither IPv4 nor IPv6 nothing can be reached")
+        if (least := min(self.receive_queue, self.send_queue)) < 1:
+            raise InvalidConfiguration(f"a queue of {least} datagrams holds nothing")
         known = {server.uri for server in given}
         return GatheringOptions(
             ice_servers=given + tuple(s for s in more if s.uri not in known),
