@@ -328,12 +328,9 @@ class Channel(DatagramEnd):
         return self._deliver, self._deliver_alone
 
     def _encrypt(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
-        """The sink of the outbox: all, as long as there is room below."""
+        """The sink of the outbox: as many as there is room for below."""
         assert self._dtls is not None
-        if self.connection.carrier.congested:
-            return 0
-        self._dtls.send_many(datagrams)
-        return len(datagrams)
+        return self._dtls.send_some(datagrams)
 
     def _encrypt_alike(self, datagrams: Sequence[Buffer], size: int, _: bytes | None) -> int:
         """`_encrypt` for bytes objects of ``size`` bytes each."""

@@ -94,6 +94,16 @@ class DtlsDriver:
         for start in range(0, len(datagrams), part):
             self._send_part(datagrams[start : start + part])
 
+    def send_some(self, datagrams: Sequence[Buffer]) -> int:
+        """`send_many` as long as there is room below; how many are dealt with. Of what was
+        encrypted when that ended the socket below holds the rest."""
+        part = self._fit(len(datagrams[0]))
+        for start in range(0, len(datagrams), part):
+            if self._path.congested:
+                return start
+            self.send_many(datagrams[start : start + part])
+        return len(datagrams)
+
     def send_alike(self, datagrams: Sequence[Buffer], each: int) -> int:
         """`send_many` for bytes objects of ``each`` bytes, as long as there is room below; how many
         are dealt with."""
@@ -105,6 +115,8 @@ class DtlsDriver:
             self._send_part(datagrams, each)
         else:
             for start in range(0, count, part):
+                if self._path.congested:
+                    return start
                 self._send_part(datagrams[start : start + part], each)
         return count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import random
 import resource
@@ -286,6 +287,63 @@ def test_a_pacing_rate_is_kept_and_send_waits_for_it(encrypt: bool) -> None:
             assert not any(a.stats.dropped.values())
 
     run(test)
+
+
+@BOTH
+@LOOPS
+def test_a_kernel_that_takes_little_loses_nothing_for_whoever_waits(
+    encrypt: bool, factory: Any
+) -> None:
+    """Encrypted or not, what does not leave waits where there is backpressure."""
+
+    class Narrow:
+        """A socket that takes so many packets, and then none."""
+
+        room = 1
+
+        def __init__(self, below: Any) -> None:
+            self._below = below
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._below, name)
+
+        def _take(self) -> None:
+            if self.room <= 0:
+                raise BlockingIOError(errno.EAGAIN, "injected")
+            self.room -= 1
+
+        def sendto(self, *arguments: Any) -> int:
+            self._take()
+            return int(self._below.sendto(*arguments))
+
+        def sendmsg(self, *arguments: Any) -> int:
+            self._take()
+            return int(self._below.sendmsg(*arguments))
+
+    async def test() -> None:
+        async with channels(encrypt=encrypt) as (a, b):
+            loop = asyncio.get_running_loop()
+            socket: Any = a.connection._driver.data._socket
+            narrow = Narrow(socket._sender._socket)
+            socket._sender._socket, socket._send = narrow, narrow.sendto
+
+            def widen() -> None:
+                narrow.room = 2
+                timer[0] = loop.call_later(0.001, widen)
+
+            timer = [loop.call_later(0.001, widen)]
+            expected = [b"%d" % n + bytes(n // 500 * 100) for n in range(2000)]
+            reading = asyncio.ensure_future(collect(b, len(expected)))
+            await a.send_many(expected[:700])
+            for data in expected[700:1200]:
+                await a.send(data)
+            await a.send_many(expected[1200:])
+            assert await reading == expected
+            timer[0].cancel()
+            narrow.room = 10**6
+            assert not any(a.stats.dropped.values())
+
+    run(test, factory)
 
 
 # -- a slow reader, a closed peer -------------------------------------------------------------
