@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ice_punch.batches import as_sequence
 from ice_punch.datagram import Buffer
 from ice_punch.inbox import Inbox
-from ice_punch.outbox import PART, Outbox
+from ice_punch.outbox import Outbox
 
 LIKE_STUN = "a datagram that looks like STUN can not be told from it"
 
@@ -41,8 +41,9 @@ class DatagramEnd(ABC):
     async def send_many(self, datagrams: Iterable[Buffer]) -> None:
         """``send_many_nowait``, a part at a time, each once there is room. Raises the same."""
         datagrams, outbox = as_sequence(datagrams), self._outbox
-        for start in range(0, len(datagrams), PART):
-            part = datagrams[start : start + PART] if len(datagrams) > PART else datagrams
+        size = outbox.part
+        for start in range(0, len(datagrams), size):
+            part = datagrams[start : start + size] if len(datagrams) > size else datagrams
             if not outbox.welcome(len(part)):
                 await outbox.room(0)
             self.send_many_nowait(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -18,7 +19,7 @@ SEND_QUEUE = 1024
 LEAST_LIFE = 0.001
 """Seconds for which any datagram lives: those that are sent in one turn leave at its end."""
 PART = 256
-"""Datagrams that ``send_many`` takes in at a time."""
+"""Datagrams that ``send_many`` takes in at a time, if the queue is not too short for that."""
 SAME_TURN = 0.004
 """Seconds after which the event loop has come to another turn, as far as it matters here: where it
 has not, a datagram leaves by itself that could have left with others."""
@@ -87,6 +88,11 @@ class Outbox:
         self._sink_alike = sink_alike
         self._raise_end = raise_end
         self._capacity = capacity
+        self.part = max(1, min(PART, capacity // 2))
+        """Datagrams that `room` has room for, once whoever waits for it goes on."""
+        self._most_held = max(1, min(MAX_SEGMENTS, capacity // 2))
+        """Datagrams held for the end of a turn. Past half of the queue nobody would know in time
+        that it has to wait."""
         self._loop = asyncio.get_running_loop()
         self._clock = clock_of(self._loop)
         self._queue: list[bytes | _Perishable] = []
@@ -259,7 +265,7 @@ class Outbox:
             self._bucket.spend(size)
         # The next ones had better fit one packet of the kernel's with room for a record's header.
         self._full_for = sizes[0]
-        self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (sizes[0] + 40)))
+        self._full = max(1, min(self._most_held, MAX_BYTES // (sizes[0] + 40)))
         return done
 
     def _give_one(self, data: bytes) -> bool:
@@ -281,7 +287,7 @@ class Outbox:
         self.sent_bytes += size
         if size != self._full_for:
             self._full_for = size
-            self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (size + 40)))
+            self._full = max(1, min(self._most_held, MAX_BYTES // (size + 40)))
         return True
 
     def _give_alike(self, datagrams: Sequence[Buffer], size: int, joined: bytes | None) -> int:
@@ -302,7 +308,7 @@ class Outbox:
             self._bucket.spend(done * size)
         if size != self._full_for:
             self._full_for = size
-            self._full = max(1, min(MAX_SEGMENTS, MAX_BYTES // (size + 40)))
+            self._full = max(1, min(self._most_held, MAX_BYTES // (size + 40)))
         return done
 
     def resume(self) -> None:
@@ -343,9 +349,14 @@ class Outbox:
 
     @pacing_rate.setter
     def pacing_rate(self, rate: float | None) -> None:
-        if rate is not None and not 0 < rate < float("inf"):
+        if rate is not None and not 0 < rate <= sys.float_info.max:
             raise InvalidConfiguration(f"{rate} bytes a second is no rate")
-        self._bucket = None if rate is None else TokenBucket(rate, self._loop.time())
+        if rate is None:
+            self._bucket = None
+        elif self._bucket is None:
+            self._bucket = TokenBucket(rate, self._loop.time())
+        else:
+            self._bucket.change(rate, self._loop.time())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -402,9 +413,7 @@ class Outbox:
             self._streak = 0
             await asyncio.sleep(0)
         while self.congested and self.limit >= 0:
-            waiting = self._loop.create_future()
-            self._waiting.append(waiting)
-            await waiting
+            await self._woken()
 
     async def drain(self) -> None:
         """Return when everything has left, or nothing can leave any more."""
@@ -412,9 +421,17 @@ class Outbox:
             if not self._stuck:
                 await asyncio.sleep(0)
                 continue
-            waiting = self._loop.create_future()
-            self._waiting.append(waiting)
+            await self._woken()
+
+    async def _woken(self) -> None:
+        waiting = self._loop.create_future()
+        self._waiting.append(waiting)
+        try:
             await waiting
+        except asyncio.CancelledError:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            raise
 
     def wake(self) -> None:
         """Let whoever waits for room look again."""

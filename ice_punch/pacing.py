@@ -19,6 +19,12 @@ class TokenBucket:
         self._tokens = self._most
         self._at = now
 
+    def change(self, rate: float, now: float) -> None:
+        """Another rate from now on. It gives no new burst, however often it is called."""
+        self._tokens = self.available(now)
+        self.rate = rate
+        self._most = max(SMALLEST_BURST, rate * BURST)
+
     def available(self, now: float) -> float:
         """Bytes that may leave now. The last datagram may be larger than what is left of them."""
         self._tokens = min(self._most, self._tokens + max(0.0, now - self._at) * self.rate)

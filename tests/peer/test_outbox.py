@@ -432,6 +432,104 @@ def test_sending_without_end_lets_others_run() -> None:
     run(test)
 
 
+def test_a_short_queue_makes_senders_wait_and_drops_nothing() -> None:
+    """However many datagrams fit one packet: a turn never holds more than there is room for."""
+
+    async def test() -> None:
+        for capacity in (1, 2, 3, 5, 8, 70):
+            kernel = Kernel()
+            outbox = outbox_of(kernel, capacity=capacity)
+            kernel.room = 1
+
+            async def send(outbox: Outbox = outbox) -> None:
+                for data in numbers(0, 300):
+                    if outbox.must_wait():
+                        await outbox.room(0)
+                    outbox.put(data)
+                for start in range(300, 900, outbox.part):
+                    if not outbox.welcome(outbox.part):
+                        await outbox.room(0)
+                    outbox.put_many(numbers(start, min(start + outbox.part, 900)))
+
+            sending = asyncio.ensure_future(send())
+            for _ in range(3000):
+                await asyncio.sleep(0)
+                assert outbox.queued <= capacity
+                kernel.room = 1
+                outbox.resume()
+            await asyncio.wait_for(sending, 5)
+            kernel.room = None
+            outbox.resume()
+            assert outbox.dropped_full == 0
+            assert kernel.sent == numbers(0, 900)
+
+    run(test)
+
+
+def test_who_stops_waiting_for_room_is_forgotten() -> None:
+    async def test() -> None:
+        kernel = Kernel()
+        outbox = outbox_of(kernel, capacity=2)
+        kernel.room = 0
+        outbox.put_many(numbers(0, 2))
+        for wait in (outbox.room, outbox.drain):
+            waiting = [asyncio.ensure_future(wait()) for _ in range(10)]
+            await asyncio.sleep(0)
+            assert len(outbox._waiting) == 10
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+            assert outbox._waiting == []
+
+    run(test)
+
+
+def test_a_rate_that_is_set_again_and_again_is_kept() -> None:
+    """As a congestion control does, which has a new one every few milliseconds."""
+    bucket = TokenBucket(100_000.0, 0.0)
+    left, now = 0.0, 0.0
+    while now < 1.0:
+        bucket.change(100_000.0 + left % 2, now)
+        while bucket.available(now) > 0:
+            bucket.spend(1000)
+            left += 1000
+        now += 0.002
+    assert 100_000 <= left <= 105_000
+
+    async def test() -> None:
+        kernel = Kernel()
+        outbox = outbox_of(kernel)
+        outbox._loop = Clock()  # type: ignore[assignment]
+        outbox.pacing_rate = 1e6
+        outbox.put_many([bytes(1000)] * 20)
+        for _ in range(10):
+            outbox.pacing_rate = 2e6
+            outbox.pacing_rate = 1e6
+        assert (len(kernel.sent), outbox.queued) == (4, 16)
+        outbox.pacing_rate = None
+        assert outbox.queued == 0
+        with pytest.raises(InvalidConfiguration):
+            outbox.pacing_rate = 10**400
+
+    class Timer:
+        def cancel(self) -> None:
+            return None
+
+    class Clock:
+        """A loop whose time stands still."""
+
+        def time(self) -> float:
+            return 0.0
+
+        def call_at(self, *_: Any) -> Timer:
+            return Timer()
+
+        def call_soon(self, *_: Any) -> None:
+            return None
+
+    run(test)
+
+
 def test_the_end_wakes_whoever_waits() -> None:
     async def test() -> None:
         kernel = Kernel()
