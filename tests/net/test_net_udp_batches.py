@@ -276,6 +276,49 @@ def test_datagrams_too_large_for_the_path_are_no_reason_to_give_offload_up():
 
 
 @with_offload
+def test_word_that_an_earlier_datagram_was_too_large_is_no_reason_to_give_offload_up():
+    """ICMP's "too big" shows as EMSGSIZE of whatever is sent next, which may well fit."""
+
+    async def main():
+        received, sock = Received(), spy()
+        sender = UdpSocket(sock, ignore, None, asyncio.get_running_loop())
+        receiver = UdpSocket.open("127.0.0.1", ignore, on_segments=received)
+        datagrams = [bytes((n,)) * 100 for n in range(20)]
+        packet = b"".join(datagrams)
+        for _ in range(3):
+            sock.failures = iter([errno.EMSGSIZE])
+            assert sender.send_many(datagrams, receiver.local) == 20
+            sock.failures = iter([errno.EMSGSIZE])
+            assert sender.send_segments(packet, 100, receiver.local) == len(packet)
+        await until(lambda: len(received.datagrams) == 120)
+        assert received.datagrams == 6 * datagrams
+        assert sender.segments
+        assert sock.calls == 12
+        sender.close()
+        receiver.close()
+
+    run(main())
+
+
+def test_a_datagram_that_stays_too_large_is_counted_as_that_whatever_icmp_says(monkeypatch):
+    """Where the answer of the network comes as fast as the attempts do."""
+
+    async def main():
+        sock = spy()
+        sender = UdpSocket(sock, ignore, None, asyncio.get_running_loop())
+        monkeypatch.setattr(sender._sender, "_drain_errors", lambda: True)
+        sock.failures = iter([errno.EMSGSIZE] * 10)
+        assert sender.send_many([bytes(2000)], ("127.0.0.1", 9)) == 1
+        sock.failures = iter([errno.ECONNREFUSED] * 10)
+        assert sender.send_many([bytes(2000)], ("127.0.0.1", 9)) == 1
+        stats = sender.stats
+        assert (stats.sent, stats.too_large, stats.dropped) == (0, 1, 1)
+        sender.close()
+
+    run(main())
+
+
+@with_offload
 @pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EPERM])
 def test_a_packet_lost_in_this_host_counts_as_many(number):
     async def main():

@@ -184,13 +184,20 @@ class Sender:
         self, call: Callable[[], object], data: Buffer, count: int, destination: Address
     ) -> Fate:
         # An ICMP error for an earlier datagram surfaces here and tells nothing about this one.
+        number = 0
         for attempt in range(_ATTEMPTS):
             try:
                 call()
             except OSError as error:
+                number = error.errno or 0
                 if error.errno in _WOULD_BLOCK:
                     return Fate.BLOCKED
                 if count > 1 and error.errno in _OFFLOAD_REFUSED:
+                    if error.errno == errno.EMSGSIZE and attempt == 0:
+                        # It may be the path's word on an earlier datagram (ICMP "too big").
+                        if self._drain_errors is not None:
+                            self._drain_errors()
+                        continue
                     if error.errno == errno.EIO:
                         self._give_up_offload(errno.EIO)
                     return Fate.ALONE
@@ -204,7 +211,10 @@ class Sender:
             self._stats.sent += count
             self._stats.sent_bytes += len(data)
             return Fate.SENT
-        self._stats.dropped += count
+        if number == errno.EMSGSIZE:
+            self._stats.too_large += count
+        else:
+            self._stats.dropped += count
         return Fate.LOST
 
     def _give_up_offload(self, number: int) -> None:
