@@ -122,14 +122,22 @@ class PathMtuSearch:
         if self._round is None:
             self._go_on(now)
 
-    def packet_too_big(self, mtu: int, now: float) -> None:
-        """This host knows that nothing above ``mtu`` passes: by a link of its own, or an ICMP
-        message that quotes a packet of ours (section 4.6)."""
+    def packet_too_big(self, mtu: int, now: float, *, is_local: bool = True) -> None:
+        """Nothing above ``mtu`` passes, as this host knows of a link of its own, or else as an ICMP
+        message says that quotes a packet of ours (section 4.6).
+
+        Such a message may be forged. One that says less than any link carries counts for nothing,
+        one that comes while no larger probe is under way only until a probe has shown otherwise.
+        """
+        if not is_local and mtu < self._floor:
+            return
         mtu = max(mtu, self._floor)
         if mtu >= self._failing:
             return
-        self._failing = _aligned(mtu) + GRANULARITY
-        if self._round is not None and self._round.size > mtu:
+        probed = self._round is not None and self._round.size > mtu
+        if is_local or probed:
+            self._failing = _aligned(mtu) + GRANULARITY
+        if probed:
             self._round, self._strikes = None, 0
         if self.mtu > mtu:
             self.mtu, self.confirmed = mtu, False
@@ -173,6 +181,8 @@ class PathMtuSearch:
             return
         if self.confirmed:
             self.state = SearchState.SEARCHING
+        if size != self._target:
+            self._strikes = 0
         self._target, self._due = size, now
 
     def _rest(self, now: float) -> None:

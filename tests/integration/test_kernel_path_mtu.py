@@ -3,7 +3,10 @@ followed when a link changes in mid-session."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -100,6 +103,44 @@ def test_a_link_in_the_middle_is_found_and_its_largest_datagram_passes(
         )
     assert (found, largest) == (mtu, mtu - HEADERS)
     assert sizes == [largest] * 5
+
+
+def forge_too_big(local: tuple[str, int], remote: tuple[str, int], mtu: int) -> None:
+    """Tell whoever sends from ``local`` to ``remote`` that a packet was too big (RFC 1191)."""
+    addresses = socket.inet_aton(local[0]) + socket.inet_aton(remote[0])
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 1500, 1, 0x4000, 64, socket.IPPROTO_UDP, 0)
+    quoted = header + addresses + struct.pack("!HHHH", local[1], remote[1], 1480, 0)
+    message = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + quoted
+    total = sum(struct.unpack(f"!{len(message) // 2}H", message))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.sendto(message[:2] + struct.pack("!H", checksum) + message[4:], (local[0], 0))
+
+
+@pytest.mark.parametrize("mtu", [68, 1000])
+def test_a_forged_icmp_message_does_not_keep_large_datagrams_from_passing(mtu: int) -> None:
+    with two_hosts() as (one, two):
+
+        async def send(channel: Channel, mailbox: Mailbox) -> dict[str, int]:
+            await until(lambda: channel.stats.path_mtu == 1500, SEARCH)
+            path = channel.path
+            assert path is not None
+            mailbox.send(repr((path.local, path.remote)))
+            await asyncio.sleep(2.0)
+            await until(lambda: channel.stats.path_mtu == 1500, SEARCH)
+            await channel.send(bytes((99,)) * channel.max_datagram_size)
+            await asyncio.sleep(0.2)
+            mailbox.send("done")
+            return channel.stats.dropped
+
+        async def forge(channel: Channel, mailbox: Mailbox) -> list[int]:
+            forge_too_big(*ast.literal_eval(await mailbox.recv()), mtu)
+            return await hold(channel, mailbox)
+
+        dropped, sizes = introduce(one, party(True, LAN, send), two, party(False, LAN, forge))
+    assert dropped["too_large"] == 0
+    assert sizes == [1500 - HEADERS]
 
 
 def test_a_link_of_our_own_that_shrinks_is_known_with_the_first_datagram() -> None:

@@ -288,8 +288,8 @@ def test_an_address_of_another_host_is_refused():
 @on_linux
 def test_datagrams_are_never_fragmented():
     with bind("127.0.0.1") as v4, bind("::1") as v6:
-        assert v4.getsockopt(socket.IPPROTO_IP, 10) == 2
-        assert v6.getsockopt(socket.IPPROTO_IPV6, 23) == 2
+        assert v4.getsockopt(socket.IPPROTO_IP, 10) == 3
+        assert v6.getsockopt(socket.IPPROTO_IPV6, 23) == 3
         assert v6.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 

@@ -142,6 +142,26 @@ def test_what_the_host_knows_counts_at_once() -> None:
     assert network.search.mtu == 576
 
 
+def test_a_forged_message_of_icmp_narrows_nothing_for_long() -> None:
+    network = Network(1500)
+    network.run(10)
+    network.search.packet_too_big(68, network.now, is_local=False)  # less than any link carries
+    assert network.search.mtu == 1500
+    network.search.packet_too_big(1000, network.now, is_local=False)
+    assert network.search.mtu == 1000
+    network.run(1)
+    assert network.search.mtu == 1500
+
+
+def test_a_router_that_answers_a_probe_is_believed() -> None:
+    network = Network(1400)
+    network.run(0)
+    network.search.packet_too_big(1400, network.now, is_local=False)
+    network.run(1)
+    assert (network.search.mtu, network.search.state) == (1400, SearchState.SEARCH_COMPLETE)
+    assert network.large_probes == [1280, 1500, 1380, 1400]
+
+
 def test_a_late_answer_still_counts() -> None:
     network = Network(1280)
     network.run(60)

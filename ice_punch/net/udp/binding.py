@@ -15,8 +15,10 @@ BUFFER_SIZE = 4 * 1024 * 1024
 """Bytes asked of the kernel for each direction; it gives what it allows."""
 
 # Constants that Python 3.11 does not name; the values are Linux's, then macOS's and Windows'.
+# Linux's IP_PMTUDISC_PROBE has packets of any size that fit the first link leave: with
+# IP_PMTUDISC_DO one forged ICMP message would have the kernel refuse what passes, for ten minutes.
 _DONT_FRAGMENT = {
-    "linux": ((socket.IPPROTO_IP, 10, 2), (socket.IPPROTO_IPV6, 23, 2)),
+    "linux": ((socket.IPPROTO_IP, 10, 3), (socket.IPPROTO_IPV6, 23, 3)),
     "darwin": ((socket.IPPROTO_IP, 28, 1), (socket.IPPROTO_IPV6, 62, 1)),
     "win32": ((socket.IPPROTO_IP, 14, 1), (socket.IPPROTO_IPV6, 14, 1)),
 }

@@ -62,9 +62,9 @@ class UdpSocket:
         self.on_writable: Callable[[], None] | None = None
         """Called once the kernel takes datagrams again after ``send_many`` or ``send_segments`` was
         blocked."""
-        self.on_path_mtu: Callable[[Address, int], None] | None = None
-        """Told the bytes of an IP packet that the kernel knows to be too many for a destination's
-        path, plus one: its path MTU."""
+        self.on_path_mtu: Callable[[Address, int, bool], None] | None = None
+        """Told the bytes of the largest IP packet that a destination's path takes, and whether this
+        host knows it, or an ICMP message says so, which anybody may have sent."""
         self.stats = UdpStats()
         host, port = sock.getsockname()[:2]
         self.local: Address = (host, port)
@@ -387,7 +387,8 @@ class UdpSocket:
             if queued is None:
                 break
             if queued.path_mtu is not None and self.on_path_mtu is not None:
-                self._loop.call_soon(self._call_on_path_mtu, queued.destination, queued.path_mtu)
+                told = queued.destination, queued.path_mtu, queued.is_local
+                self._loop.call_soon(self._call_on_path_mtu, *told)
             if queued.is_local:
                 continue  # `send` has seen it
             found = True
@@ -405,9 +406,9 @@ class UdpSocket:
         if self.on_error is not None and not self._closed:
             self.on_error(destination, error)
 
-    def _call_on_path_mtu(self, destination: Address, mtu: int) -> None:
+    def _call_on_path_mtu(self, destination: Address, mtu: int, is_local: bool) -> None:
         if self.on_path_mtu is not None and not self._closed:
-            self.on_path_mtu(destination, mtu)
+            self.on_path_mtu(destination, mtu, is_local)
 
 
 class _Protocol(asyncio.DatagramProtocol):
