@@ -113,6 +113,8 @@ class DataPath:
         if self._socket is not None:
             self._socket.on_writable = self._socket.on_path_mtu = None
             self._socket.set_alone_handler(None)
+            if self._pacing_rate is not None:
+                self._socket.set_pacing_rate(None)
         self._probes.clear()
 
     def _take(self, pair: CandidatePair | None, path: Path | None) -> None:

@@ -82,6 +82,25 @@ def test_two_sockets_that_were_punched_go_on_without_us(factory: Any) -> None:
     run(test(), factory)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's pacing of sockets")
+def test_a_socket_that_carries_our_data_no_more_is_not_paced_any_more() -> None:
+    async def test() -> None:
+        async with connected_pair() as (a, _):
+            a.pacing_rate = 50_000
+            carrying = a._driver.data._socket
+            assert carrying is not None
+
+            def rate() -> int:
+                return carrying._socket.getsockopt(socket.SOL_SOCKET, 47)  # SO_MAX_PACING_RATE
+
+            assert rate() == 50_000
+            detached = await a.detach()
+            assert rate() & 0xFFFFFFFF == 0xFFFFFFFF
+            detached.close()
+
+    run(test())
+
+
 def test_another_program_takes_the_descriptor() -> None:
     async def test() -> None:
         async with connected_pair() as (a, b):
