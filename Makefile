@@ -1,7 +1,7 @@
 # make demo: set up and punch a hole.  make test: set up and run every check.
 # make coverage: the same tests, and which lines they miss.
 # make matrix: run the NAT matrix and write it into the documentation.
-# make benchmarks: every stack of this machine on the datagram path, into docs/performance.md (root, 10 minutes).
+# make benchmarks: every stack of this machine on the datagram path, into docs/performance.md (root, 20 minutes).
 # make soak: 10,000 sessions under arbitrary schedules.  make fuzz SECONDS=60: fuzz each parser and the agent.
 PYTHON ?= python3.11
 VENV := .venv

@@ -22,25 +22,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cable
 import dtls_throughput
 import plain_throughput
-from harness import HERE, at_least_one, interleaved, need_namespaces, table, where
-from plain_throughput import Figures, median
+from cable import Figures, median
+from harness import HERE, at_least_one, interleaved, need_namespaces, seconds, table, where
 
 PAGE = HERE.parent / "docs" / "performance.md"
 PLOT = HERE.parent / "docs" / "images" / "datagrams.png"
 T = TypeVar("T")
 BEGIN, END = "<!-- benchmarks/datagrams.py writes from here -->", "<!-- to here -->"
-WINDOWS = {"plain": (64, 832), "dtls": (64, 208, 832)}
+WINDOWS = {"plain": (64, 208, 832), "dtls": (64, 208, 832)}
 """Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
 TRIAL, TRIALS = 0.25, 2
 """Seconds of the runs that choose it, and how many they are."""
-GROUNDS: dict[str, Any] = {"plain": plain_throughput, "dtls": dtls_throughput}
 
 PLAIN = ("ice-punch asyncio", "ice-punch uvloop", "ice-punch-no-offload asyncio", "aioice asyncio")
-PLAIN += ("aioice uvloop", "pion/ice", "bare asyncio")
+PLAIN += ("ice-punch-no-offload uvloop", "aioice uvloop", "pion/ice", "bare asyncio")
 DTLS = ("ice-punch asyncio", "ice-punch uvloop", "aiortc asyncio", "aiortc uvloop", "pion/dtls")
 DTLS += ("libdatachannel", "sketch asyncio")
+
+
+KINDS = {"plain": "Plain", "dtls": "DTLS"}
 
 
 @dataclass(frozen=True)
@@ -56,42 +59,34 @@ class Workload:
 
     @property
     def title(self) -> str:
-        name = {"plain": "Plain", "dtls": "DTLS"}[self.kind]
+        name = KINDS[self.kind]
         return f"{name}, {self.size} bytes" + ("" if self.link == "whole" else f", {self.link}")
 
 
 OURS, OURS_UVLOOP = "ice-punch asyncio", "ice-punch uvloop"
 WITHOUT = "ice-punch-no-offload asyncio"
 CUT = {"plain": (OURS, "pion/ice"), "dtls": (OURS, "pion/dtls")}
+PLAIN_TARGETS = (
+    (OURS_UVLOOP, "aioice uvloop", 10.0),
+    (OURS, "pion/ice", 8.0),
+    (OURS, "bare asyncio", 0.7),
+    (WITHOUT, "aioice asyncio", 1.2),
+    ("ice-punch-no-offload uvloop", "aioice uvloop", 1.2),
+)
+DTLS_TARGETS = (
+    (OURS, "aiortc asyncio", 18.0),
+    (OURS_UVLOOP, "aiortc uvloop", 7.0),
+    (OURS, "pion/dtls", 3.5),
+    (OURS, "sketch asyncio", 0.85),
+)
 WORKLOADS = (
+    Workload("plain", 1200, stacks=PLAIN, targets=PLAIN_TARGETS),
+    Workload("plain", 200, stacks=PLAIN, targets=PLAIN_TARGETS),
+    Workload("dtls", 1200, stacks=DTLS, targets=DTLS_TARGETS),
     Workload(
-        "plain",
-        1200,
-        stacks=PLAIN,
-        targets=(
-            (OURS_UVLOOP, "aioice uvloop", 10),
-            (OURS, "pion/ice", 8),
-            (OURS, "bare asyncio", 0.7),
-            (WITHOUT, "aioice asyncio", 1.2),
-        ),
-    ),
-    Workload("plain", 200, stacks=(OURS, "aioice uvloop", "pion/ice", "bare asyncio")),
-    Workload(
-        "dtls",
-        1200,
+        *("dtls", 200),
         stacks=DTLS,
-        targets=(
-            (OURS, "aiortc asyncio", 18),
-            (OURS_UVLOOP, "aiortc uvloop", 7),
-            (OURS, "pion/dtls", 3.5),
-            (OURS, "sketch asyncio", 0.85),
-        ),
-    ),
-    Workload(
-        "dtls",
-        200,
-        stacks=(OURS, "pion/dtls", "sketch asyncio"),
-        targets=((OURS, "pion/dtls", 4),),
+        targets=tuple(t if t[1] != "pion/dtls" else (OURS, "pion/dtls", 4.0) for t in DTLS_TARGETS),
     ),
     *(
         Workload(kind, 1200, link, CUT[kind], ((OURS, CUT[kind][1], targets[kind]),))
@@ -112,9 +107,16 @@ ROUND_TRIPS = {
         *("aiortc asyncio", "pion/dtls", "libdatachannel", "sketch asyncio", "sketch uvloop"),
     ),
 }
+LATENCY_TARGETS = {"plain": 1.15, "dtls": 1.4}
+"""At most how many times as long as raw UDP on the same event loop."""
 TICKING = (
     *("udp asyncio", "udp uvloop", OURS, OURS_UVLOOP, "ice-punch-protocol uvloop"),
     *("aiortc asyncio", "sketch asyncio", "sketch uvloop"),
+)
+
+
+NAMES = tuple(
+    dict.fromkeys((*PLAIN, *DTLS, *(s for names in ROUND_TRIPS.values() for s in names), *TICKING))
 )
 
 
@@ -126,6 +128,7 @@ class Plan:
     seconds: float = 0.5
     rounds: int = 1500
     channels: int = 1000
+    stalled: float = 60.0
     workloads: Sequence[Workload] = WORKLOADS
     stacks: frozenset[str] | None = None
 
@@ -139,7 +142,10 @@ class Results:
     windows: dict[tuple[str, str], int] = field(default_factory=dict)
     latency: dict[str, list[Figures]] = field(default_factory=dict)
     control: dict[str, list[Figures]] = field(default_factory=dict)
+    stalled: dict[str, Figures] = field(default_factory=dict)
     idle: dict[str, float] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+    """Stacks that were asked for, and that this machine does not have."""
 
 
 def installed(programs: dict[str, str | None]) -> frozenset[str]:
@@ -163,7 +169,7 @@ class Machine:
 
     @contextlib.contextmanager
     def link(self, link: str) -> Iterator[dict[str, object]]:
-        with dtls_throughput.cable() as namespaces:
+        with cable.cable() as namespaces:
             plain_throughput.set_link(namespaces, link)
             yield {
                 "plain": plain_throughput.Ground(namespaces, self._programs["pion/ice"]),
@@ -176,7 +182,7 @@ def attempt(once: Callable[[str], T], stack: str) -> T | None:
     for _ in range(3):
         try:
             return once(stack)
-        except SystemExit as error:
+        except cable.EndDied as error:
             tell(f"{stack}: {error}")
     return None
 
@@ -194,24 +200,26 @@ def rate(
     ground: Any,
     workload: Workload,
     windows: dict[tuple[str, str], int],
-    seconds: float,
+    duration: float,
     stack: str,
 ) -> Figures:
-    call = GROUNDS[workload.kind].throughput
-    found: Figures = call(ground, stack, workload.size, seconds, windows[workload.kind, stack])
-    return found
+    window = windows[workload.kind, stack]
+    return cable.throughput(ground, stack, workload.size, duration, window)
 
 
 def choose(ground: Any, kind: str, stack: str) -> int:
     """The window with the highest rate of those that lose nothing, or next to nothing."""
-    call = GROUNDS[kind].throughput
     windows = WINDOWS[kind]
     if len(windows) == 1:
         return windows[0]
-    trials = [[call(ground, stack, 1200, TRIAL, w) for w in windows] for _ in range(TRIALS)]
-    best = [max(tried, key=lambda run: float(run["rate"])) for tried in zip(*trials, strict=True)]
-    found: int = GROUNDS[kind].fastest([(w, [b]) for w, b in zip(windows, best, strict=True)])[0]
-    return found
+    trials = [
+        [cable.throughput(ground, stack, 1200, TRIAL, w) for w in windows] for _ in range(TRIALS)
+    ]
+    best = [
+        {"rate": max(run["rate"] for run in tried), "lost": max(run["lost"] for run in tried)}
+        for tried in zip(*trials, strict=True)
+    ]
+    return cable.fastest([(w, [b]) for w, b in zip(windows, best, strict=True)])[0]
 
 
 def measure_rates(machine: Machine, plan: Plan, results: Results) -> None:
@@ -234,19 +242,30 @@ def measure_latency(machine: Machine, plan: Plan, results: Results) -> None:
         for kind, names in ROUND_TRIPS.items():
             tell(f"{kind}, there and back")
             stacks = [s for s in plan.keep(names) if machine.has(s)]
-            module, ground = GROUNDS[kind], grounds[kind]
+            ground = grounds[kind]
             found = in_turn(
                 stacks,
-                min(plan.runs, 3),
-                lambda s: module.latency(ground, s, 1200, plan.rounds),  # noqa: B023
+                plan.runs,
+                lambda s: cable.latency(ground, s, 1200, plan.rounds),  # noqa: B023
             )
             results.latency |= {f"{kind}: {stack}": times for stack, times in found.items()}
         tell("200 datagrams a second")
         stacks = [s for s in plan.keep(TICKING) if machine.has(s)]
         ground = grounds["dtls"]
-        results.control = in_turn(
-            stacks, min(plan.runs, 3), lambda s: dtls_throughput.control(ground, s, 2.5)
-        )
+        results.control = in_turn(stacks, plan.runs, lambda s: cable.control(ground, s, 2.5))
+
+
+def measure_stalled(machine: Machine, plan: Plan, results: Results) -> None:
+    if not plan.keep([OURS]):
+        return
+    with machine.link("whole") as grounds:
+        for kind, name in KINDS.items():
+            tell(f"{kind}, nobody reads for {plan.stalled:g} s")
+            ground: Any = grounds[kind]
+            once = partial(cable.stalled, ground, seconds=plan.stalled)
+            found = attempt(once, OURS)
+            if found is not None:
+                results.stalled[name] = found
 
 
 def measure_idle(plan: Plan, results: Results) -> None:
@@ -306,6 +325,43 @@ def targets_of(results: Results) -> str:
     return table(["", "ours", "than", "wanted", "rate", "by CPU time"], rows)
 
 
+def limits_of(results: Results) -> str:
+    """What is held against a figure of its own, in place of another stack's rate."""
+    rows = []
+    for kind, most in LATENCY_TARGETS.items():
+        for loop in ("asyncio", "uvloop"):
+            ours = results.latency.get(f"{kind}: ice-punch {loop}")
+            raw = results.latency.get(f"plain: udp {loop}")
+            if ours and raw:
+                ratio = median(ours, "median") / median(raw, "median")
+                name = f"{KINDS[kind]}, there and back, {loop}: times raw UDP"
+                rows.append([name, f"{most:g}", f"{ratio:.2f}"])
+    for stack, runs in results.control.items():
+        if stack in (OURS, OURS_UVLOOP):
+            share = max(median(runs, "first"), median(runs, "second"))
+            rows.append([f"DTLS, 200 a second, {stack}: % of a core", "3", f"{share:.1f}"])
+    for kind, found in results.stalled.items():
+        grown = found["peak"] - found["before"]
+        rows.append([f"{kind}, nobody reads: MB that memory grows by", "0", f"{grown:.1f}"])
+    if results.idle:
+        rows.append(["An idle channel: kB", "60", f"{results.idle['kilobytes']:.0f}"])
+        rows.append(["1000 idle channels: % of a core", "5", f"{results.idle['percent']:.1f}"])
+    return table(["", "at most", "measured"], rows) if rows else ""
+
+
+def stalled_of(results: Results) -> str:
+    rows = [
+        [
+            name,
+            *(f"{found[key]:.1f}" for key in ("before", "peak", "after")),
+            f"{found['dropped'] / 1e6:.2f}",
+        ]
+        for name, found in results.stalled.items()
+    ]
+    head = ["", "MB once the queue is full", "at most after", "at the end"]
+    return table([*head, "million datagrams dropped and counted"], rows)
+
+
 def latency_of(results: Results) -> str:
     rows = []
     for name, runs in results.latency.items():
@@ -325,11 +381,17 @@ def report(plan: Plan, results: Results) -> str:
         "CPU time of the busier side for a datagram.",
         f"```text\n{targets_of(results)}\n```",
     ]
-    for workload in results.throughput:
+    if limits := limits_of(results):
+        parts.append(f"```text\n{limits}\n```")
+    if results.absent:
+        parts.append(f"Not on this machine, and not measured: {', '.join(results.absent)}.")
+    for workload, found in results.throughput.items():
+        if not found:
+            continue
         title = f"{workload.title}, {plan.runs} runs of {plan.seconds:g} s, medians"
         parts.append(f"```text\n{title}\n\n{rates_of(results, workload)}\n```")
     if results.latency:
-        title = f"There and back, 1200 bytes, one at a time, µs, medians of {min(plan.runs, 3)}"
+        title = f"There and back, 1200 bytes, one at a time, µs, medians of {plan.runs}"
         parts.append(f"```text\n{title}\n\n{latency_of(results)}\n```")
     if results.control:
         rows = [
@@ -339,6 +401,9 @@ def report(plan: Plan, results: Results) -> str:
         body = table(["", "one side", "the other"], rows)
         title = "DTLS, 200 datagrams of 38 bytes a second and their echoes, % of a core"
         parts.append(f"```text\n{title}\n\n{body}\n```")
+    if results.stalled:
+        title = f"The receiver's memory, nobody reads, sent at full rate for {plan.stalled:g} s"
+        parts.append(f"```text\n{title}\n\n{stalled_of(results)}\n```")
     if results.idle:
         parts.append(
             f"{plan.channels} idle encrypted channels in one process keep "
@@ -349,11 +414,20 @@ def report(plan: Plan, results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def write(page: Path, text: str) -> None:
-    before, _, rest = page.read_text().partition(BEGIN)
+def check(page: Path) -> tuple[str, str]:
+    """What stands before and behind the tables. Raises SystemExit where they do not belong."""
+    try:
+        before, _, rest = page.read_text().partition(BEGIN)
+    except OSError as error:
+        raise SystemExit(f"datagrams.py: {page}: {error.strerror}") from None
     _, found, after = rest.partition(END)
     if not found:
         raise SystemExit(f"datagrams.py: {page} does not say where the tables belong: {BEGIN}")
+    return before, after
+
+
+def write(page: Path, text: str) -> None:
+    before, after = check(page)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
@@ -364,7 +438,9 @@ def draw(results: Results, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = [w for w in results.throughput if w.link == "whole"]
+    shown = [w for w, found in results.throughput.items() if w.link == "whole" and found]
+    if not shown:
+        return
     figure, axes = pyplot.subplots(
         len(shown), 2, figsize=(11, 1 + 0.42 * sum(2 + len(results.throughput[w]) for w in shown)),
         squeeze=False, layout="constrained",
@@ -394,12 +470,16 @@ def draw(results: Results, file: Path) -> None:
 def measure(plan: Plan, *, latency: bool = True, idle: bool = True) -> Results:
     results = Results()
     with (
-        plain_throughput.pion(plan.keep(PLAIN)) as ice,
-        dtls_throughput.pion() as dtls,
+        cable.pion_program("pion/ice", "plain_pion.go") as ice,
+        cable.pion_program("pion/dtls", "dtls_pion.go") as dtls,
     ):
         machine = Machine({"pion/ice": ice, "pion/dtls": dtls})
+        results.absent = [s for s in plan.keep(NAMES) if not machine.has(s)]
+        if len(results.absent) == len(plan.keep(NAMES)):
+            raise SystemExit("datagrams.py: none of these stacks is on this machine")
         measure_rates(machine, plan, results)
         if latency:
+            measure_stalled(machine, plan, results)
             measure_latency(machine, plan, results)
     if idle:
         measure_idle(plan, results)
@@ -409,9 +489,10 @@ def measure(plan: Plan, *, latency: bool = True, idle: bool = True) -> Results:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=at_least_one, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each run")
+    parser.add_argument("--seconds", type=seconds, default=0.5, help="of each run")
     parser.add_argument("--channels", type=at_least_one, default=1000, help="that are idle")
-    parser.add_argument("--stacks", nargs="*", help="only these, as the tables name them")
+    parser.add_argument("--stalled", type=seconds, default=60.0, help="for which nobody reads")
+    parser.add_argument("--stacks", nargs="+", choices=NAMES, metavar="STACK", help="only these")
     parser.add_argument("--page", type=Path, default=PAGE, help="that the tables are written into")
     parser.add_argument("--plot", type=Path, default=PLOT)
     parser.add_argument("--only", choices=("rates",), help="neither latency nor idle channels")
@@ -420,10 +501,16 @@ def main() -> None:
     need_namespaces(delay=False)
     if importlib.util.find_spec("matplotlib") is None and not arguments.print:
         raise SystemExit("datagrams.py: matplotlib is missing: pip install '.[benchmarks]'")
+    if not arguments.print:
+        check(arguments.page)
+        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
     stacks = None if arguments.stacks is None else frozenset(arguments.stacks)
-    plan = Plan(arguments.runs, arguments.seconds, channels=arguments.channels, stacks=stacks)
+    plan = Plan(arguments.runs, arguments.seconds, stacks=stacks)
+    plan.channels, plan.stalled = arguments.channels, arguments.stalled
     everything = arguments.only is None
     results = measure(plan, latency=everything, idle=everything)
+    if not any(results.throughput.values()):
+        raise SystemExit("datagrams.py: nothing was measured")
     text = report(plan, results)
     print(text)
     if not arguments.print:
@@ -432,4 +519,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

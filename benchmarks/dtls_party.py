@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import socket
 import statistics
 import struct
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL, _util
@@ -327,6 +329,36 @@ class Work:
         await self._stop.wait()
         return {"received": received, "cpu": time.process_time() - cpu}
 
+    async def flood(self, size: int, seconds: float) -> dict[str, Any]:
+        """As fast as it goes, heedless of the other side."""
+        burst, sent = [bytes(size)] * BURST, 0
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            await self.link.send(burst)
+            sent += BURST
+            await asyncio.sleep(0)
+        return {"sent": sent}
+
+    async def stall(self) -> dict[str, Any]:
+        """Stop reading, and watch the memory (MB) from the time it has been full once."""
+        assert isinstance(self.link, IcePunch)
+        channel = self.link.channel
+        self.link.reader.cancel()
+        say(started=True)
+        while not channel.stats.dropped_oldest and not self._stop.is_set():
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(1.0)  # until buffers have their size
+        sizes = [resident()]
+        while not self._stop.is_set():
+            await asyncio.sleep(0.2)
+            sizes.append(resident())
+        return {
+            "before": sizes[0] / 1e6,
+            "peak": max(sizes) / 1e6,
+            "after": sizes[-1] / 1e6,
+            "dropped": channel.stats.dropped_oldest,
+        }
+
     async def ping(self, size: int, rounds: int) -> dict[str, Any]:
         """One datagram there and back at a time."""
         arrived = asyncio.Event()
@@ -372,6 +404,11 @@ class Work:
         began, cpu = time.monotonic(), time.process_time()
         await self._stop.wait()
         return {"cpu": (time.process_time() - cpu) / (time.monotonic() - began)}
+
+
+def resident() -> int:
+    """Bytes of memory that this process has in use (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def say(**what: Any) -> None:

@@ -11,30 +11,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import json
-import os
-import select
 import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from harness import HERE, at_least_one, interleaved, need_namespaces, table, where
+from cable import (
+    IPS,
+    End,
+    cable,
+    control,
+    fastest,
+    has_pion,
+    latency,
+    median,
+    pion_program,
+    throughput,
+)
+from harness import HERE, at_least_one, interleaved, need_namespaces, seconds, table, where
 
 WINDOWS = (64, 208, 832)
 """Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
-LOSSLESS = 0.001
-PATIENCE = 30.0
-"""Seconds for which an end of the link may say nothing."""
-IPS = ("10.77.0.1", "10.77.0.2")
-GO_PATH = Path("/usr/share/gocode")
-PION = GO_PATH / "src/github.com/pion/dtls/v2"
 
 STACKS = (
     "ice-punch asyncio",
@@ -56,81 +54,13 @@ def installed() -> list[str]:
     absent = set()
     if importlib.util.find_spec("aiortc") is None:
         absent.add("aiortc")
-    if shutil.which("go") is None or not PION.exists():
+    if not has_pion("pion/dtls"):
         absent.add("pion/dtls")
     if shutil.which("node") is None or not NODE_MODULE.exists():
         absent.add("libdatachannel")
     if importlib.util.find_spec("uvloop") is None:
         absent.add("uvloop")
     return [stack for stack in STACKS if not absent & set(stack.split())]
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True)
-
-
-@contextlib.contextmanager
-def cable() -> Iterator[tuple[str, str]]:
-    """Two network namespaces with a veth pair between them."""
-    names = tuple(f"ip-dtls-{os.getpid()}-{n}" for n in range(2))
-    with contextlib.ExitStack() as stack:
-        for name in names:
-            ip("netns", "add", name)
-            stack.callback(ip, "netns", "delete", name)
-        ends = [arg for name in names for arg in ("peer", "name", "eth0", "netns", name)]
-        ip("link", "add", *ends[1:5], "type", "veth", *ends[5:])
-        for name, address in zip(names, IPS, strict=True):
-            ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-            ip("-n", name, "link", "set", "eth0", "up")
-        yield names[0], names[1]
-
-
-@contextlib.contextmanager
-def pion() -> Iterator[str | None]:
-    """The program around pion/dtls, if it can be built here."""
-    if "pion/dtls" not in installed():
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        program = f"{folder}/pion"
-        go = {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": folder, "GOFLAGS": ""}
-        subprocess.run(
-            ["go", "build", "-o", program, str(HERE / "dtls_pion.go")],
-            check=True,
-            env={**os.environ, **go},
-        )
-        yield program
-
-
-class End:
-    """One of the two processes."""
-
-    def __init__(self, namespace: str, command: list[str]) -> None:
-        self.process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._heard = b""
-
-    def tell(self, **what: Any) -> None:
-        assert self.process.stdin is not None
-        print(json.dumps(what), file=self.process.stdin, flush=True)
-
-    def hear(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        descriptor = self.process.stdout.fileno()
-        while b"\n" not in self._heard:
-            if not select.select([descriptor], [], [], PATIENCE)[0]:
-                raise SystemExit(f"an end of the link has said nothing for {PATIENCE:g} s")
-            more = os.read(descriptor, 1 << 16)
-            if not more:
-                raise SystemExit("an end of the link died")
-            self._heard += more
-        line, _, self._heard = self._heard.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 @dataclass
@@ -154,8 +84,7 @@ class Ground:
                 elif name == "libdatachannel":
                     command = ["node", str(HERE / "datachannel_party.cjs")]
                 ends.append(End(namespace, [*command, role, address, *loop]))
-                exits.callback(ends[-1].process.wait, 10)
-                exits.callback(ends[-1].process.kill)
+                exits.callback(ends[-1].close)
             first, second = ends
             offer = first.hear()["description"]
             if name == "libdatachannel":
@@ -170,57 +99,6 @@ class Ground:
             first.hear()
             second.hear()
             yield first, second
-
-
-def throughput(
-    ground: Ground, stack: str, size: int, seconds: float, window: int
-) -> dict[str, float]:
-    with ground.link(stack) as (first, second):
-        second.tell(do="count", window=window)
-        second.hear()
-        first.tell(do="send", size=size, seconds=seconds, window=window)
-        sender = first.hear()
-        second.tell(do="stop")
-        receiver = second.hear()
-    received = receiver["received"]
-    return {
-        "rate": received / sender["seconds"],
-        "sender": sender["cpu"] / received * 1e6,
-        "receiver": receiver["cpu"] / received * 1e6,
-        "lost": max(0.0, 1 - received / sender["sent"]),
-    }
-
-
-def latency(ground: Ground, stack: str, size: int, rounds: int) -> dict[str, float]:
-    with ground.link(stack) as (first, second):
-        second.tell(do="echo")
-        second.hear()
-        for count in (200, rounds):
-            first.tell(do="ping", size=size, rounds=count)
-            times = first.hear()
-    return {"median": times["median"] * 1e6, "p99": times["p99"] * 1e6}
-
-
-def control(ground: Ground, stack: str, seconds: float) -> dict[str, float]:
-    with ground.link(stack) as (first, second):
-        second.tell(do="echo")
-        second.hear()
-        first.tell(do="tick", size=38, hertz=200, seconds=seconds)
-        here = first.hear()
-        second.tell(do="stop")
-        return {"first": here["cpu"] * 100, "second": second.hear()["cpu"] * 100}
-
-
-def fastest(
-    by_window: list[tuple[int, list[dict[str, float]]]],
-) -> tuple[int, list[dict[str, float]]]:
-    """The window with the highest rate of those that lost nothing, or next to nothing."""
-    lossless = [entry for entry in by_window if median(entry[1], "lost") <= LOSSLESS]
-    return max(lossless or by_window, key=lambda entry: median(entry[1], "rate"))
-
-
-def median(results: list[dict[str, float]], key: str) -> float:
-    return statistics.median(result[key] for result in results)
 
 
 def show_throughput(
@@ -264,14 +142,16 @@ def show_throughput(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=at_least_one, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each run")
-    parser.add_argument("--stacks", nargs="*", choices=STACKS, help="only these")
+    parser.add_argument("--seconds", type=seconds, default=2.0, help="of each run")
+    parser.add_argument("--stacks", nargs="+", choices=STACKS, help="only these")
     parser.add_argument("--only", choices=("throughput", "latency", "control"))
     arguments = parser.parse_args()
     need_namespaces(delay=False)
     stacks = [stack for stack in installed() if stack in (arguments.stacks or STACKS)]
+    if not stacks:
+        raise SystemExit("dtls_throughput.py: none of these stacks is on this machine")
     print(where())
-    with cable() as namespaces, pion() as program:
+    with cable() as namespaces, pion_program("pion/dtls", "dtls_pion.go") as program:
         ground = Ground(namespaces, program)
         if arguments.only in (None, "throughput"):
             for size in (1200, 200):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from harness import seconds
 from loopback_pair import pair
 
 from ice_punch.channel import Channel
@@ -61,10 +63,10 @@ WORKLOADS: dict[str, tuple[Step, bool]] = {
 }
 
 
-async def work(name: str, seconds: float) -> None:
+async def work(name: str, duration: float) -> None:
     step, encrypt = WORKLOADS[name]
     kept = [await pair(encrypt=encrypt) for _ in range(100 if step is idle else 1)]
-    ends = time.monotonic() + seconds
+    ends = time.monotonic() + duration
     while time.monotonic() < ends:
         await step(*kept[0])
     sys.stdout.flush()
@@ -84,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("--output", type=Path, default=Path("flame.svg"))
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=seconds, default=8.0)
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--native", action="store_true", help="calls of C too")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
@@ -96,13 +98,18 @@ def main() -> None:
 
             run = uvloop.run
         run(work(arguments.workload, arguments.seconds))
+    if arguments.output.is_dir() or not arguments.output.absolute().parent.is_dir():
+        raise SystemExit(f"flame_graph.py: {arguments.output} can not be written")
+    if arguments.uvloop and importlib.util.find_spec("uvloop") is None:
+        raise SystemExit("flame_graph.py: uvloop is missing: pip install '.[uvloop]'")
     command = [recorder(), "record", "--rate", "400", "--output", str(arguments.output)]
     command += ["--native"] * arguments.native
     program = [sys.executable, __file__, arguments.workload, "--work"]
     program += ["--seconds", str(arguments.seconds), *["--uvloop"] * arguments.uvloop]
     done = subprocess.run([*command, "--", *program], capture_output=True, text=True)
     if done.returncode or not arguments.output.exists():
-        raise SystemExit(f"flame_graph.py: {(done.stderr or done.stdout).strip()}")
+        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing was recorded"]
+        raise SystemExit(f"flame_graph.py: {said[0]}")
     print(arguments.output)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
 import importlib.metadata
@@ -31,9 +32,7 @@ T = TypeVar("T")
 
 def where() -> str:
     """Machine, kernel, Python, libraries and date, to stand above every table."""
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("aioice", "cryptography")
-    )
+    versions = ", ".join(map(_version, ("aioice", "cryptography")))
     return "\n".join(
         (
             f"machine  {_processor()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}",
@@ -42,6 +41,13 @@ def where() -> str:
             f"date     {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         )
     )
+
+
+def _version(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"no {name}"
 
 
 def _processor() -> str:
@@ -63,10 +69,18 @@ def need_namespaces(*, delay: bool = True) -> None:
 
 def at_least_one(text: str) -> int:
     """For argparse: how often to repeat something."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    with contextlib.suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+
+
+def seconds(text: str) -> float:
+    """For argparse: how long to do something."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) <= 3600:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, 3600 at most")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ import resource
 import time
 from pathlib import Path
 
-from harness import at_least_one, table, where
+from harness import at_least_one, seconds, table, where
 from loopback_pair import pair
 
 WARM_UP = 20
@@ -27,14 +27,14 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def measure(channels: int, seconds: float, settle: float) -> dict[str, float]:
+async def measure(channels: int, duration: float, settle: float) -> dict[str, float]:
     kept = [await pair(encrypt=True) for _ in range(WARM_UP // 2)]
     before = resident()
     kept += [await pair(encrypt=True) for _ in range(channels // 2)]
     await asyncio.sleep(settle)
     kilobytes = (resident() - before) / channels / 1000
     cpu, began = time.process_time(), time.monotonic()
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(duration)
     share = (time.process_time() - cpu) / (time.monotonic() - began)
     return {"kilobytes": kilobytes, "percent": share * 100_000 / (2 * len(kept))}
 
@@ -42,16 +42,18 @@ async def measure(channels: int, seconds: float, settle: float) -> dict[str, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--channels", type=at_least_one, default=1000)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--settle", type=float, default=SETTLE, help="seconds before that")
+    parser.add_argument("--seconds", type=seconds, default=10.0)
+    parser.add_argument("--settle", type=seconds, default=SETTLE, help="seconds before that")
     parser.add_argument("--json", action="store_true", help="nothing but the figures")
     arguments = parser.parse_args()
     if not Path("/proc/self/statm").exists():
         raise SystemExit("idle_channels.py: the memory of a process is read from Linux's /proc")
-    wanted = arguments.channels * 2
+    wanted = arguments.channels * 2 + 200
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted + 200:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted + 200, hard), hard))
+    if hard < wanted:
+        raise SystemExit(f"idle_channels.py: so many need {wanted} open files, and {hard} may be")
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     found = asyncio.run(measure(max(2, arguments.channels), arguments.seconds, arguments.settle))
     if arguments.json:
         print(json.dumps(found), flush=True)

@@ -9,17 +9,15 @@ import struct
 import sys
 from typing import Any
 
-import aioice
 import dtls_party
 from dtls_party import SOL_UDP, UDP_GRO, UDP_SEGMENT, Link, Udp, main
-from party import _ours, _theirs
 
 from ice_punch import GatheringOptions, IceConnection
 from ice_punch.channel import Channel
 from ice_punch.sdp import Description
 
 
-class IcePunch(Link):
+class IcePunch(dtls_party.IcePunch):
     """The public channel after real ICE, a call for many datagrams."""
 
     async def describe(self) -> Any:
@@ -36,28 +34,9 @@ class IcePunch(Link):
         self.reader = asyncio.ensure_future(self._read())
         return "none"
 
-    async def _read(self) -> None:
-        while True:
-            datagrams = await self.channel.recv_many()
-            self.on_data(datagrams)
 
-    async def send(self, datagrams: list[bytes]) -> None:
-        if len(datagrams) == 1:
-            self.channel.send_nowait(datagrams[0])
-        else:
-            await self.channel.send_many(datagrams)
-
-
-class IcePunchSingle(IcePunch):
+class IcePunchSingle(IcePunch, dtls_party.IcePunchSingle):
     """A call for each datagram."""
-
-    async def _read(self) -> None:
-        async for datagram in self.channel:
-            self.on_data([datagram])
-
-    async def send(self, datagrams: list[bytes]) -> None:
-        for datagram in datagrams:
-            self.channel.send_nowait(datagram)
 
 
 class IcePunchWithoutOffload(IcePunchSingle):
@@ -68,6 +47,9 @@ class IcePunchWithoutOffload(IcePunchSingle):
 
 class Aioice(Link):
     async def describe(self) -> Any:
+        import aioice
+        from party import _ours
+
         self.connection = aioice.Connection(ice_controlling=self.first)
         await self.connection.gather_candidates()
         return Description(
@@ -80,6 +62,8 @@ class Aioice(Link):
         ).to_sdp()
 
     async def connect(self, remote: Any) -> str:
+        from party import _theirs
+
         description = Description.parse(remote)
         self.connection.remote_username = description.ufrag
         self.connection.remote_password = description.pwd

@@ -10,24 +10,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import os
-import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtls_throughput import IPS, LOSSLESS, End, cable
-from harness import HERE, at_least_one, interleaved, need_namespaces, table, where
+from cable import IPS, End, cable, fastest, latency, median, pion_program, throughput
+from harness import HERE, at_least_one, interleaved, need_namespaces, seconds, table, where
+
+from ice_punch.lab.kernel.namespaces import LaboratoryError, command_in, run_tool
 
 WINDOWS = (64, 832)
 """Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
-GO_PATH = Path("/usr/share/gocode")
-PION = GO_PATH / "src/github.com/pion/ice/v2"
 STACKS = (
     "ice-punch asyncio",
     "ice-punch uvloop",
@@ -39,25 +33,6 @@ STACKS = (
     "pion/ice",
     "bare asyncio",
 )
-Figures = dict[str, float]
-
-
-@contextlib.contextmanager
-def pion(wanted: Sequence[str]) -> Iterator[str | None]:
-    """The program around pion/ice, if it is wanted and can be built here."""
-    if "pion/ice" not in wanted or shutil.which("go") is None or not PION.exists():
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        program = f"{folder}/pion"
-        go = {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": folder, "GOFLAGS": ""}
-        subprocess.run(
-            ["go", "build", "-o", program, str(HERE / "plain_pion.go")],
-            check=True,
-            env={**os.environ, **go},
-        )
-        yield program
-
 
 LINKS = {
     "whole": (),
@@ -71,8 +46,10 @@ wire, as in front of a device without offload; the same, and put together again 
 def set_link(namespaces: Sequence[str], link: str) -> None:
     if LINKS[link]:
         for namespace in namespaces:
-            command = ["ip", "netns", "exec", namespace, "ethtool", "-K", "eth0", *LINKS[link]]
-            subprocess.run(command, check=True)
+            try:
+                run_tool(*command_in(namespace, ["ethtool", "-K", "eth0", *LINKS[link]]))
+            except LaboratoryError as error:
+                raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from None
 
 
 @dataclass
@@ -94,52 +71,13 @@ class Ground:
                 self.namespaces, IPS, ("first", "second"), strict=True
             ):
                 ends.append(End(namespace, [*command, role, address, *loop]))
-                exits.callback(ends[-1].process.wait, 10)
-                exits.callback(ends[-1].process.kill)
+                exits.callback(ends[-1].close)
             descriptions = [end.hear()["description"] for end in ends]
             for end, remote in zip(ends, reversed(descriptions), strict=True):
                 end.tell(remote=remote)
             for end in ends:
                 end.hear()
             yield ends[0], ends[1]
-
-
-def throughput(ground: Ground, stack: str, size: int, seconds: float, window: int) -> Figures:
-    with ground.link(stack) as (first, second):
-        second.tell(do="count", window=window)
-        second.hear()
-        first.tell(do="send", size=size, seconds=seconds, window=window)
-        sender = first.hear()
-        time.sleep(0.1)  # for what is still under way
-        second.tell(do="stop")
-        receiver = second.hear()
-    received = max(1, receiver["received"])
-    return {
-        "rate": received / sender["seconds"],
-        "sender": sender["cpu"] / received * 1e6,
-        "receiver": receiver["cpu"] / received * 1e6,
-        "lost": max(0.0, 1 - received / sender["sent"]),
-    }
-
-
-def latency(ground: Ground, stack: str, size: int, rounds: int) -> Figures:
-    with ground.link(stack) as (first, second):
-        second.tell(do="echo")
-        second.hear()
-        for count in (200, rounds):
-            first.tell(do="ping", size=size, rounds=count)
-            times = first.hear()
-    return {"median": times["median"] * 1e6, "p99": times["p99"] * 1e6}
-
-
-def median(results: list[Figures], key: str) -> float:
-    return statistics.median(result[key] for result in results)
-
-
-def fastest(by_window: list[tuple[int, list[Figures]]]) -> tuple[int, list[Figures]]:
-    """The window with the highest rate of those that lost nothing, or next to nothing."""
-    lossless = [entry for entry in by_window if median(entry[1], "lost") <= LOSSLESS]
-    return max(lossless or by_window, key=lambda entry: median(entry[1], "rate"))
 
 
 def show_throughput(
@@ -180,22 +118,24 @@ def show_throughput(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=at_least_one, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each run")
-    parser.add_argument("--stacks", nargs="*", choices=STACKS, help="only these")
-    parser.add_argument("--sizes", nargs="*", type=at_least_one, default=[1200, 200])
-    parser.add_argument("--windows", nargs="*", type=at_least_one, default=WINDOWS)
+    parser.add_argument("--seconds", type=seconds, default=1.5, help="of each run")
+    parser.add_argument("--stacks", nargs="+", choices=STACKS, help="only these")
+    parser.add_argument("--sizes", nargs="+", type=at_least_one, default=[1200, 200])
+    parser.add_argument("--windows", nargs="+", type=at_least_one, default=WINDOWS)
     parser.add_argument("--link", choices=LINKS, default="whole", help="others need ethtool")
     parser.add_argument("--only", choices=("throughput", "latency"))
     arguments = parser.parse_args()
     need_namespaces(delay=False)
     print(where())
     wanted = arguments.stacks or STACKS
-    with cable() as namespaces, pion(wanted) as program:
+    with cable() as namespaces, pion_program("pion/ice", "plain_pion.go") as program:
         set_link(namespaces, arguments.link)
         absent = {"pion/ice"} if program is None else set()
         if importlib.util.find_spec("uvloop") is None:
             absent.add("uvloop")
         stacks = [stack for stack in wanted if not absent & set(stack.split())]
+        if not stacks:
+            raise SystemExit("plain_throughput.py: none of these stacks is on this machine")
         ground = Ground(namespaces, program)
         if arguments.only in (None, "throughput"):
             for size in arguments.sizes:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from ice_punch.lab.kernel import namespaces
 from support.netns import needs_netns
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import cable  # noqa: E402
 import datagrams  # noqa: E402
+import dtls_throughput  # noqa: E402
 
 OURS = datagrams.OURS
 PLAIN, DTLS = (
@@ -26,6 +31,9 @@ PLAIN, DTLS = (
 
 def run(rate: float, cpu: float) -> dict[str, float]:
     return {"rate": rate, "sender": cpu, "receiver": cpu / 2, "lost": 0.0}
+
+
+STALLED = {"before": 50.0, "peak": 50.5, "after": 50.2, "dropped": 2e6}
 
 
 def some_results() -> datagrams.Results:
@@ -39,7 +47,9 @@ def some_results() -> datagrams.Results:
             f"dtls: {OURS}": [{"median": 130.0, "p99": 300.0}],
         },
         control={OURS: [{"first": 2.5, "second": 2.0}]},
+        stalled={"DTLS": STALLED},
         idle={"kilobytes": 127.0, "percent": 15.0},
+        absent=["libdatachannel"],
     )
     results.windows = {
         (w.kind, stack): 832 for w, found in results.throughput.items() for stack in found
@@ -56,10 +66,23 @@ def test_a_report_has_rates_beside_cpu_time_and_holds_them_against_the_targets()
     assert f"DTLS, 1200 bytes {OURS} pion/dtls 3.5 4.00 6.00" in rows
     assert f"dtls: {OURS} 130 300 1.30" in rows
     assert f"{OURS} 2.5 2.0" in rows
+    assert "DTLS 50.0 50.5 50.2 2.00" in rows
     assert "keep 127 kB each" in text
+    assert "Not on this machine, and not measured: libdatachannel." in text
     assert "15.0 % of a core per 1,000" in text
     assert "machine  " in text
     assert "date     " in text
+
+
+def test_what_has_a_bound_of_its_own_is_held_against_it() -> None:
+    rows = [" ".join(line.split()) for line in datagrams.limits_of(some_results()).splitlines()]
+    assert rows[2:] == [
+        "DTLS, there and back, asyncio: times raw UDP 1.4 1.30",
+        f"DTLS, 200 a second, {OURS}: % of a core 3 2.5",
+        "DTLS, nobody reads: MB that memory grows by 0 0.5",
+        "An idle channel: kB 60 127",
+        "1000 idle channels: % of a core 5 15.0",
+    ]
 
 
 def test_every_stack_of_a_target_is_measured() -> None:
@@ -91,6 +114,62 @@ def test_a_plot_is_a_png(tmp_path: Path) -> None:
     file = tmp_path / "images" / "plot.png"
     datagrams.draw(some_results(), file)
     assert file.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@needs_netns
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--stacks", "nonsense"], "argument --stacks: invalid choice: 'nonsense'"),
+        (["--stacks"], "argument --stacks: expected at least one argument"),
+        (["--runs", "0"], "argument --runs: '0' is not a whole number from 1 on"),
+        (["--seconds", "0"], "argument --seconds: '0' is not a number of seconds above 0"),
+        (["--seconds", "nan"], "argument --seconds: 'nan' is not a number of seconds above 0"),
+        (["--page", "/nowhere/page.md"], "datagrams.py: /nowhere/page.md: No such file"),
+    ],
+)
+def test_a_wrong_use_is_refused_in_one_line_before_anything_is_measured(
+    wrong: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(sys, "argv", ["datagrams.py", *wrong])
+    monkeypatch.setattr(datagrams, "measure", lambda *_, **__: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit) as exit_:
+        datagrams.main()
+    assert exit_.value.code not in (0, None)
+    assert words in f"{exit_.value}{capsys.readouterr().err}"
+
+
+@needs_netns
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_ended_by_a_signal_leaves_no_namespace(number: signal.Signals) -> None:
+    command = [sys.executable, str(BENCHMARKS / "datagrams.py"), "--stacks", OURS, "--print"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    while not namespaces.ours(pid=process.pid) or "first" not in str(
+        namespaces.ours(pid=process.pid)
+    ):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said
+    assert namespaces.ours(pid=process.pid) == []
+
+
+@needs_netns
+def test_a_reader_that_stopped_costs_no_memory_and_every_datagram_is_counted() -> None:
+    with cable.cable() as names:
+        ground = dtls_throughput.Ground(names, None)
+        found = cable.stalled(ground, OURS, 2.0)
+    assert found["dropped"] > 1000
+    assert found["before"] <= found["peak"] < found["before"] + 20
 
 
 @needs_netns
@@ -135,7 +214,7 @@ def test_a_stack_that_dies_costs_itself_and_not_the_others(
 ) -> None:
     def once(stack: str) -> dict[str, float]:
         if stack == "dead":
-            raise SystemExit("an end of the link died")
+            raise cable.EndDied("an end of the link died")
         return {"rate": 1.0}
 
     assert datagrams.in_turn(["alive", "dead"], 2, once) == {"alive": [{"rate": 1.0}] * 2}

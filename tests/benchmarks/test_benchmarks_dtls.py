@@ -13,8 +13,11 @@ from support.netns import needs_netns
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import cable  # noqa: E402
 import dtls_codec  # noqa: E402
 import dtls_throughput  # noqa: E402
+
+PION = ("pion/dtls", "dtls_pion.go")
 
 
 @pytest.mark.parametrize("script", [dtls_codec, dtls_throughput])
@@ -42,8 +45,8 @@ def test_every_codec_carries_the_same_datagrams(name: str, monkeypatch: pytest.M
 @needs_netns
 @pytest.mark.parametrize("stack", dtls_throughput.installed())
 def test_every_stack_that_is_installed_carries_datagrams_both_ways(stack: str) -> None:
-    with dtls_throughput.cable() as namespaces, dtls_throughput.pion() as program:
+    with cable.cable() as namespaces, cable.pion_program(*PION) as program:
         ground = dtls_throughput.Ground(namespaces, program)
-        found = dtls_throughput.throughput(ground, stack, 200, 0.3, 64)
+        found = cable.throughput(ground, stack, 200, 0.3, 64)
         assert found["rate"] > 0
-        assert dtls_throughput.latency(ground, stack, 200, 20)["median"] < 1e6
+        assert cable.latency(ground, stack, 200, 20)["median"] < 1e6

@@ -173,7 +173,7 @@ def test_a_summary_counts_what_fell_short_and_says_who_is_faster() -> None:
         (["--nat", "EIM/XYZ"], "no NAT of the matrix is called EIM/XYZ; there are EIM/EIF, "),
         (["--rtt", "-1"], "nat_matrix.py: a round trip time is not negative"),
         (["--skew", "50000"], "nat_matrix.py: a skew is shorter than the scenario runs"),
-        (["--repeat", "0"], "argument --repeat: invalid at_least_one value: '0'"),
+        (["--repeat", "0"], "argument --repeat: '0' is not a whole number from 1 on"),
     ],
 )
 def test_a_matrix_that_can_not_be_is_refused_in_one_line(
