@@ -12,14 +12,14 @@ from ice_punch.net.gatherer import Path
 from ice_punch.net.route_mtu import route_mtu
 from ice_punch.net.udp import AloneHandler, UdpSocket
 from ice_punch.path import PATH_MTU, headers
-from ice_punch.path_mtu import PathMtuSearch
+from ice_punch.path_mtu import MIN_PLPMTU, PathMtuSearch
 from ice_punch.path_probe import PathProbes
 
 PATHS_REMEMBERED = 8
 """Paths whose MTU is kept in mind when another one carries data."""
 
 LARGE = 576
-"""Bytes from which a datagram may need the path MTU that was found."""
+"""Bytes from which a datagram may need the path MTU that was found, over IPv4."""
 TELL_EVERY = 0.05
 """Seconds between words to the agent that data is sent and received."""
 
@@ -78,6 +78,8 @@ class DataPath:
         self._told_at = -TELL_EVERY
         self._largest = 0
         """Bytes of the largest datagram since the agent was told, or one that is large."""
+        self._large = LARGE
+        """Bytes from which a datagram needs more than the path carries for sure."""
         self._pacing_rate: float | None = None
         self._limit = -1
         self._ever = False
@@ -243,7 +245,7 @@ class DataPath:
 
     def _note_sending(self, sizes: Sequence[int]) -> None:
         # Any large datagram counts, and only one of many words to the agent is said.
-        if self._largest < LARGE:
+        if self._largest < self._large:
             self._largest = max(self._largest, *sizes)
         now = self._clock()
         if now < self._told_at + TELL_EVERY:
@@ -274,10 +276,11 @@ class DataPath:
     def _begin_search(self, pair: CandidatePair, now: float) -> None:
         key = pair.base, pair.remote.address
         search = self._searches.pop(key, None)
+        version = 6 if ":" in pair.base[0] else 4
         if search is None:
-            version = 6 if ":" in pair.base[0] else 4
             ceiling = route_mtu(pair.base[0], pair.remote.address)
             search = PathMtuSearch(version, ceiling, now, pair.rtt)
+        self._large = max(LARGE, MIN_PLPMTU[version] - headers(pair) + 1)
         self._searches[key] = self._search = search
         while len(self._searches) > PATHS_REMEMBERED:
             del self._searches[next(iter(self._searches))]
@@ -309,6 +312,8 @@ class DataPath:
         due = self._search.get_timer()
         if due is None or now < due:
             return
+        if self._search.wants_ceiling(now):
+            self._search.set_ceiling(route_mtu(self.pair.base[0], self._destination))
         for size in self._search.handle_timer(now):
             payload = size - headers(self.pair) if size else 0
             probe = self._probes.make(self.pair, payload, size)

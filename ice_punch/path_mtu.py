@@ -107,6 +107,16 @@ class PathMtuSearch:
         self._round = _Round(self._target, now)
         return (self._target, SMALL)
 
+    def wants_ceiling(self, now: float) -> bool:
+        """Whether the next ``handle_timer`` begins to search anew, and `set_ceiling` had better
+        come before it."""
+        idle = self._round is None and self._target is None
+        return idle and self._raise_at is not None and now >= self._raise_at
+
+    def set_ceiling(self, ceiling: int) -> None:
+        """What the first link takes may have become more."""
+        self._ceiling = min(max(ceiling, self._floor), MAX_PLPMTU)
+
     def answered(self, size: int, now: float) -> None:
         """A probe has arrived at the peer."""
         current = self._round
@@ -188,7 +198,7 @@ class PathMtuSearch:
     def _rest(self, now: float) -> None:
         self.state = SearchState.SEARCH_COMPLETE
         self._target = None
-        if self._raise_at is None and _aligned(self.mtu) < _aligned(self._ceiling):
+        if self._raise_at is None and self.mtu < MAX_PLPMTU:
             self._raise_at = now + PMTU_RAISE_TIMER
 
     def _next_size(self) -> int | None:

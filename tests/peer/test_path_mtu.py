@@ -104,6 +104,22 @@ def test_a_path_that_grows_is_found_by_the_raise_timer() -> None:
     assert network.search.mtu == 1500
 
 
+def test_a_first_link_that_grows_is_found_by_the_raise_timer() -> None:
+    network = Network(9000, ceiling=1400)
+    network.run(60)
+    assert network.search.mtu == 1400
+    assert not network.search.wants_ceiling(network.now)
+    network.probes.clear()
+    network.run(PMTU_RAISE_TIMER)
+    assert network.probes == []  # the same ceiling: there is nothing to try
+    due = network.search.get_timer()
+    assert due is not None
+    assert network.search.wants_ceiling(due)
+    network.search.set_ceiling(9000)
+    network.run(PMTU_RAISE_TIMER)
+    assert network.search.mtu == 9000
+
+
 def test_an_outage_says_nothing_about_sizes() -> None:
     network = Network(1500)
     network.run(10)
