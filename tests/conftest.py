@@ -17,24 +17,30 @@ def pytest_configure() -> None:
 
 
 LONGEST = (
-    "docs/test_docs_commands.py",
-    "soak/test_soak_sessions.py",
-    "lab/test_lab_matrix.py",
     "web/test_web_page_and_program.py",
+    "docs/test_docs_commands.py",
     "lab/test_lab_agreement.py",
     "web/test_web_page.py",
-    "signaling/test_signaling_many.py",
-    "webrtc/test_aiortc_own_tests.py",
+    "signaling/test_signaling_processes.py",
+    "signaling/test_signaling_shared.py",
     "integration/test_kernel_nats.py",
-    "lab/test_lab_roaming.py",
+    "web/test_web_two_browsers.py",
+    "soak/test_soak_sessions.py",
+    "integration/test_kernel_path_mtu.py",
+    "benchmarks/test_benchmarks_dtls.py",
     "integration/test_interop_link_webrtcbin.py",
+    "lab/test_lab_matrix.py",
+    "web/test_web_lan.py",
+    "webrtc/test_aiortc_own_tests.py",
     "integration/test_interop_link_libdatachannel.py",
 )
-"""Begun first where two files run at a time, so that no process is left alone with one of them."""
+"""Begun first where files run at a time, so that no process is left alone with one of them. Between
+those with browsers are others."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("numprocesses", None):
+    # The order is the workers'. In them xdist takes back the option that asked for them.
+    if hasattr(config, "workerinput"):
         turns = {name: turn for turn, name in enumerate(LONGEST)}
         items.sort(key=lambda i: turns.get("/".join(i.path.parts[-2:]), len(LONGEST)))
 
