@@ -28,6 +28,13 @@ def as_sequence(datagrams: Iterable[Buffer]) -> Sequence[Buffer]:
     return datagrams if isinstance(datagrams, (list, tuple)) else list(datagrams)
 
 
+def as_bytes_of_views(datagrams: Sequence[Buffer]) -> Sequence[Buffer]:
+    """The same, with bytes in place of views: items and length of those need not be bytes."""
+    if memoryview in set(map(type, datagrams)):
+        return [bytes(data) if type(data) is memoryview else data for data in datagrams]
+    return datagrams
+
+
 def size_of_each(datagrams: Sequence[Buffer]) -> int:
     """The bytes of every datagram, where all are bytes objects of one size; else 0."""
     count = len(datagrams)

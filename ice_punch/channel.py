@@ -215,6 +215,8 @@ class Channel(DatagramEnd):
         if self._end is not None:
             self._raise_end()
         if self._dtls is None:
+            if type(data) is memoryview:  # its items may be anything
+                data = bytes(data)
             if data and data[0] < 4 and data[4:8] == COOKIE:
                 raise DatagramRefused(LIKE_STUN)
         elif not data:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ice_punch.batches import as_sequence, may_hold_stun, size_of_each
+from ice_punch.batches import as_bytes_of_views, as_sequence, may_hold_stun, size_of_each
 from ice_punch.carrier import Carrier
 from ice_punch.connection_events import ConnectionEvent, Subscribers
 from ice_punch.datagram import Buffer, RandomSource
@@ -218,6 +218,8 @@ class IceConnection(Exchange, DatagramEnd):
         Raises DatagramTooLarge, DatagramRefused (it looks like STUN, RFC 7983), ChannelClosed, or
         the error that ended the session.
         """
+        if type(data) is memoryview:  # its items may be anything
+            data = bytes(data)
         if data and data[0] < 4 and data[4:8] == COOKIE:
             raise DatagramRefused(LIKE_STUN)
         if expires_in is None:
@@ -234,6 +236,7 @@ class IceConnection(Exchange, DatagramEnd):
             if not may_hold_stun(joined, len(joined), size):
                 self._outbox.put_alike(datagrams, size, joined)
                 return
+        datagrams = as_bytes_of_views(datagrams)
         if [True for data in datagrams if data and data[0] < 4 and data[4:8] == COOKIE]:
             raise DatagramRefused(LIKE_STUN)
         self._outbox.put_many(datagrams)

@@ -107,17 +107,11 @@ class DtlsDriver:
     def send_alike(self, datagrams: Sequence[Buffer], each: int) -> int:
         """`send_many` for bytes objects of ``each`` bytes, as long as there is room below; how many
         are dealt with."""
-        count = len(datagrams)
-        if self._path.congested:
-            return 0
-        part = self._fit(each)
-        if count <= part:
-            self._send_part(datagrams, each)
-        else:
-            for start in range(0, count, part):
-                if self._path.congested:
-                    return start
-                self._send_part(datagrams[start : start + part], each)
+        count, part = len(datagrams), self._fit(each)
+        for start in range(0, count, part):
+            if self._path.congested:
+                return start
+            self._send_part(datagrams if count <= part else datagrams[start : start + part], each)
         return count
 
     def _fit(self, size: int) -> int:

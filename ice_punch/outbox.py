@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
-from ice_punch.batches import size_of_each
+from ice_punch.batches import as_bytes_of_views, size_of_each
 from ice_punch.datagram import Buffer
 from ice_punch.errors import DatagramTooLarge, InvalidConfiguration
 from ice_punch.net.clock import clock_of
@@ -155,8 +155,7 @@ class Outbox:
         if size and self._sink_alike is not None:
             self.put_alike(datagrams, size)
             return
-        if memoryview in set(map(type, datagrams)):  # its length may not be one of bytes
-            datagrams = [bytes(d) if type(d) is memoryview else d for d in datagrams]
+        datagrams = as_bytes_of_views(datagrams)
         sizes = list(map(len, datagrams))
         if not sizes:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import hashlib
 import random
@@ -225,6 +226,35 @@ def test_what_can_not_be_sent_is_refused_with_the_whole_batch(encrypt: bool) -> 
             await a.send_many(data for data in (b"so does", bytearray(b"any iterable")))
             assert await collect(b, 3) == [b"and this passes", b"so does", b"any iterable"]
             assert a.stats.datagrams_sent == 3
+
+    run(test)
+
+
+@BOTH
+def test_a_view_is_its_bytes_whatever_its_items_are(encrypt: bool) -> None:
+    like_stun = bytes.fromhex("000100002112a442") + bytes(12)
+    views = [
+        memoryview(b"every other byte")[::2],
+        memoryview(b"characters").cast("c"),
+        memoryview(b"six by 2").cast("B", (4, 2)),
+        memoryview(b"words of four by").cast("I"),
+        memoryview((ctypes.c_char * 6)(*b"ctypes")),
+    ]
+
+    async def test() -> None:
+        async with channels(encrypt=encrypt) as (a, b):
+            for view in views:
+                a.send_nowait(view)
+            await a.send_many(views)
+            assert await collect(b, 10) == 2 * [view.tobytes() for view in views]
+            if encrypt:
+                return
+            for end in (a, a.connection):
+                for view in (memoryview(like_stun), memoryview(like_stun).cast("I")):
+                    with pytest.raises(DatagramRefused):
+                        end.send_nowait(view)
+                    with pytest.raises(DatagramRefused):
+                        end.send_many_nowait([b"fine", view])
 
     run(test)
 
