@@ -133,6 +133,8 @@ class IceConnection(Exchange, DatagramEnd):
         self._valid = self._loop.create_future()
         self._failure: IcePunchError | None = None
         self._advised = False
+        self.detached = False
+        """Whether another program has the socket now."""
         self._closing: asyncio.Task[None] | None = None
 
     # -- the session --------------------------------------------------------------------------
@@ -341,14 +343,22 @@ class IceConnection(Exchange, DatagramEnd):
         assert pair is not None
         self._outbox.flush()
         path, size = Path.of(pair), self.max_datagram_size
-        released = self._driver.data.release()
+        try:
+            released = self._driver.data.release()
+        except OSError as error:
+            raise DetachFailed(f"there is no way to the peer: {error.strerror}") from error
         if released is None:
             raise DetachFailed(
                 "a path through a relay has no socket of its own"
                 if pair.relayed
                 else "this event loop does not let go of its sockets"
             )
-        await self.close()
+        self.detached = True
+        try:
+            await self.close()
+        except BaseException:  # nobody is left to take it
+            released.close()
+            raise
         return DetachedSocket(released, pair.base, pair.remote.address, path, size)
 
     async def close(self) -> None:

@@ -259,14 +259,14 @@ class DataPath:
 
     def release(self) -> socket.socket | None:
         """The socket of the path, connected to the peer and no more ours; None where there is none
-        to give away: a relay's connection, or nothing at all."""
+        to give away: a relay's connection, or nothing at all. Raises OSError where the peer can not
+        be reached any more."""
         owner = self._socket
         if owner is None:
             return None
-        self._leave()
-        released = owner.release()
+        released = owner.release(self._destination)
         if released is not None:
-            released.connect(self._destination)
+            self._leave()
             released.setblocking(False)
             self._socket = self._path = None
         return released

@@ -457,7 +457,8 @@ class Attempt:
 
     def _channel_closed(self) -> asyncio.Task[None] | None:
         self._stop_tasks()
-        if self._opened and self._goodbye is None:
+        # A goodbye would end the peer's session before it could detach as well.
+        if self._opened and self._goodbye is None and not self._connection.detached:
             self._goodbye = asyncio.ensure_future(self._say_goodbye("bye", Goodbye("closed")))
         return self._goodbye
 

@@ -6,15 +6,16 @@ import asyncio
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ice_punch import IceConnection
+from ice_punch import IceConnection, connect, listen
 from ice_punch.detached import DetachedSocket
 from ice_punch.errors import ChannelClosed, DetachFailed
 from ice_punch.stun import MessageClass, Method, parse_message
-from support.loopback import connected_pair
+from support.loopback import OPTIONS, connected_pair, signaling
 
 try:
     import uvloop
@@ -157,6 +158,58 @@ def test_what_came_before_can_be_read_and_what_comes_later_is_the_sockets() -> N
                 while await loop.sock_recv(there.socket, 2048) != b"after":
                     pass  # checks of the agent that has not detached
             there.close()
+
+    run(test())
+
+
+def test_what_waits_in_the_kernel_is_still_ours_in_the_pieces_it_was_sent_in() -> None:
+    async def test() -> None:
+        async with connected_pair() as (a, b):
+            assert b.path is not None
+            sent = [bytes([n]) * 1000 for n in range(40)]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                a.send_many_nowait(sent)  # one packet of the kernel's, where it has offload
+                stranger.sendto(b"stranger", b.path.local)
+                there = await b.detach()  # the event loop has not read it
+                stranger.sendto(b"stranger", there.local)
+            assert await b.recv_many() == sent
+            a.send_many_nowait([b"x" * 100, b"y" * 100])
+            loop = asyncio.get_running_loop()
+            came = [await asyncio.wait_for(loop.sock_recv(there.socket, 65535), 5)]
+            while came[-1] != b"y" * 100:
+                came.append(await asyncio.wait_for(loop.sock_recv(there.socket, 65535), 5))
+            # Between them there may be a check of the agent that has not detached.
+            assert [data for data in came if data[0] > 3] == [b"x" * 100, b"y" * 100]
+            there.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "encrypted"])
+def test_a_peer_met_through_signaling_has_time_to_detach_too(encrypt: bool) -> None:
+    options = replace(OPTIONS, encrypt=encrypt)
+
+    async def test() -> None:
+        async with signaling() as url, listen(server=url, options=options) as listener:
+            accepting = asyncio.ensure_future(listener.accept())
+            async with connect(listener.link, options=options) as one, await accepting as other:
+                await one.send(b"ready")
+                assert await other.recv() == b"ready"
+                here = await one.connection.detach()
+                await asyncio.sleep(0.5)  # a goodbye would have come by now
+                assert one.closed
+                assert not other.closed
+                there = await other.connection.detach()
+                while True:  # what the agent said until it detached
+                    try:
+                        here.socket.recv(2048)
+                    except BlockingIOError:
+                        break
+                there.socket.send(b"by itself")
+                loop = asyncio.get_running_loop()
+                assert await asyncio.wait_for(loop.sock_recv(here.socket, 2048), 5) == b"by itself"
+                here.close()
+                there.close()
 
     run(test())
 

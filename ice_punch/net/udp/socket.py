@@ -28,6 +28,10 @@ DRAIN_LIMIT = 64
 """Datagrams read before other work of the event loop gets its turn."""
 DRAIN_LIMIT_OFFLOAD = 256
 """The same with receive offload; the packet that reaches it is the last."""
+RELEASE_TRIES = 16
+"""Times that a socket is emptied before it is given away, in case more comes in between."""
+RELEASE_READS = 4096
+"""Reads after which it counts as empty, however much still comes."""
 SEND_QUEUE = 256
 """Datagrams held while the kernel's send buffer is full."""
 
@@ -238,20 +242,53 @@ class UdpSocket:
             self._stop_watching()
         self._socket.close()
 
-    def release(self) -> socket.socket | None:
-        """Give the socket away as if it had never been here: nobody reads it, and neither offload
-        nor ICMP errors surprise its next owner. What is still queued is dropped. None where the
-        event loop can not let go of it, or it is closed."""
+    def release(self, peer: Address) -> socket.socket | None:
+        """Connect the socket to ``peer`` and give it away as if it had never been here: nobody
+        reads it, and neither offload nor ICMP errors surprise its next owner. What has come by now
+        is handed over first; what is still queued is dropped. None where the event loop can not
+        let go of it, or it is closed. Raises OSError where there is no way to ``peer``."""
         if self._closed or self._sender.transport is not None or self._starting is not None:
             return None
+        self._socket.connect(peer)
+        self._hand_over_the_rest()
         self._closed = True
         self._unsent.clear()
         self._stop_watching()
-        if self.receives_segments:
-            offload.disable_receive(self._socket)
         if self._reports_icmp:
             icmp.disable(self._socket)
+        self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # takes it off the socket
         return self._socket
+
+    def _hand_over_the_rest(self) -> None:
+        """Read what is there: strangers' datagrams too, and those that the kernel has put together,
+        which the next owner could not part any more. Leaves without receive offload."""
+        self._receiver.alone = None
+        for _ in range(RELEASE_TRIES):
+            for _ in range(RELEASE_READS):
+                before = self.stats.received
+                self._read()
+                if self.stats.received == before:
+                    break
+            if not self.receives_segments:
+                return
+            offload.disable_receive(self._socket)
+            if not self._take_one(socket.MSG_PEEK):
+                return
+            offload.enable_receive(self._socket)  # came in between, perhaps put together
+        offload.disable_receive(self._socket)
+        for _ in range(RELEASE_READS):
+            if not self._take_one(0):
+                return
+
+    def _take_one(self, flags: int) -> bool:
+        """Whether a datagram, or an error, was there."""
+        try:
+            self._socket.recv(1, flags)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._drain_errors()
+        return True
 
     def _stop_watching(self) -> None:
         if self._epoll is not None:
