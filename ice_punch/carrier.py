@@ -60,12 +60,12 @@ class Carrier:
         pair = self.data.pair
         if pair is None:
             return PathFigures()
-        trip = pair.round_trip
+        trip, loss = pair.round_trip, self.data.loss
         return PathFigures(
             rtt=trip.latest,
             rtt_smoothed=trip.smoothed,
             rtt_min=trip.minimum,
-            loss=trip.loss,
+            loss=trip.loss if loss is None else loss,
             path_mtu=self.data.mtu,
         )
 

@@ -16,7 +16,7 @@ class PathFigures:
     rtt_min: float | None = None
     loss: float | None = None
     """The share of checks on the path that go unanswered, 0 to 1, smoothed: lost on the way there
-    or back. Checks are rare, so it follows slowly."""
+    or back. While datagrams are sent there are some every second; otherwise it follows slowly."""
     path_mtu: int | None = None
     """Bytes of the largest IP packet that the path carries, as far as is known (RFC 8899)."""
 

@@ -12,6 +12,7 @@ from ice_punch.net.gatherer import Path
 from ice_punch.net.route_mtu import route_mtu
 from ice_punch.net.udp import AloneHandler, UdpSocket
 from ice_punch.path import PATH_MTU, headers
+from ice_punch.path_loss import LossMeter
 from ice_punch.path_mtu import MIN_PLPMTU, PathMtuSearch
 from ice_punch.path_probe import PathProbes
 
@@ -20,6 +21,10 @@ PATHS_REMEMBERED = 8
 
 LARGE = 576
 """Bytes from which a datagram may need the path MTU that was found, over IPv4."""
+METER = -1
+"""In place of a probe's size: a small check that tells of loss."""
+FEWEST_SAMPLES = 4
+"""Checks after which they tell more of loss than those of consent."""
 TELL_EVERY = 0.05
 """Seconds between words to the agent that data is sent and received."""
 
@@ -74,6 +79,7 @@ class DataPath:
         self._socket: UdpSocket | None = None
         self._destination: Address = ("", 0)
         self._search: PathMtuSearch | None = None
+        self._meter = LossMeter()
         self._searches: dict[tuple[Address, Address], PathMtuSearch] = {}
         self._told_at = -TELL_EVERY
         self._largest = 0
@@ -95,6 +101,11 @@ class DataPath:
     def limit(self) -> int:
         """Bytes: the largest datagram; below zero while nothing can be sent."""
         return self._limit
+
+    @property
+    def loss(self) -> float | None:
+        """The share of checks on the path that go unanswered; None while too few were made."""
+        return self._meter.loss if self._meter.samples >= FEWEST_SAMPLES else None
 
     def leads(self, local: Address, remote: Address) -> bool:
         """Whether data is sent from ``local`` to ``remote``."""
@@ -123,6 +134,7 @@ class DataPath:
         self.pair, self._path = pair, path
         self._socket = path if isinstance(path, UdpSocket) else None
         self._search = None
+        self._meter = LossMeter()
         if pair is None:
             return
         self._destination = pair.remote.address
@@ -255,6 +267,7 @@ class DataPath:
         if self._search is not None and self.pair is not None:
             self._search.used(self._largest + headers(self.pair), now)
         self._largest = 0
+        self._meter.used(now)
         self._on_timer()
 
     def release(self) -> socket.socket | None:
@@ -297,26 +310,39 @@ class DataPath:
         size = self._probes.answered(data, source, local)
         if size is None:
             return False
+        if size == METER:
+            self._meter.answered()
+            return True
         if self._search is not None:
             self._search.answered(size, now)
         self._measure()
         return True
 
     def get_timer(self) -> float | None:
-        return None if self._search is None or self.pair is None else self._search.get_timer()
+        if self._search is None or self.pair is None:
+            return None
+        probe, check = self._search.get_timer(), self._meter.get_timer()
+        if probe is None or check is None:
+            return check if probe is None else probe
+        return min(probe, check)
 
     def handle_timer(self, now: float) -> None:
         """Send the probes that are due."""
         if self._search is None or self.pair is None or self._path is None:
             return
-        due = self._search.get_timer()
+        due = self.get_timer()
         if due is None or now < due:
             return
+        if self._meter.handle_timer(now, self.pair.rtt):
+            self._send_probe(self.pair, self._path, 0, METER)
         if self._search.wants_ceiling(now):
             self._search.set_ceiling(route_mtu(self.pair.base[0], self._destination))
         for size in self._search.handle_timer(now):
             payload = size - headers(self.pair) if size else 0
-            probe = self._probes.make(self.pair, payload, size)
-            if probe is not None:
-                self._path.send(probe, self._destination)
+            self._send_probe(self.pair, self._path, payload, size)
         self._measure()
+
+    def _send_probe(self, pair: CandidatePair, path: Path, payload: int, size: int) -> None:
+        probe = self._probes.make(pair, payload, size)
+        if probe is not None:
+            path.send(probe, self._destination)
