@@ -322,7 +322,7 @@ def targets_of(results: Results) -> str:
                 median(found[ours], k) for k in ("sender", "receiver")
             )
             rows.append([workload.title, ours, theirs, f"{target:g}", f"{rate:.2f}", f"{cpu:.2f}"])
-    return table(["", "ours", "than", "wanted", "rate", "by CPU time"], rows)
+    return table(["", "ours", "than", "wanted", "rate", "by CPU time"], rows) if rows else ""
 
 
 def limits_of(results: Results) -> str:
@@ -377,10 +377,13 @@ def report(plan: Plan, results: Results) -> str:
     parts = [
         f"```text\n{where()}\n```",
         f"![Rates and CPU time of all stacks](images/{PLOT.name})",
-        "Against what is wanted: how many times the rate of another stack, and how many times less "
-        "CPU time of the busier side for a datagram.",
-        f"```text\n{targets_of(results)}\n```",
     ]
+    if targets := targets_of(results):
+        parts += [
+            "Against what is wanted: how many times the rate of another stack, and how many times "
+            "less CPU time of the busier side for a datagram.",
+            f"```text\n{targets}\n```",
+        ]
     if limits := limits_of(results):
         parts.append(f"```text\n{limits}\n```")
     if results.absent:
