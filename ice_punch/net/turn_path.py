@@ -32,7 +32,8 @@ class TurnPath(Protocol):
     def congested(self) -> bool:
         """Whether data had better be dropped than sent now."""
 
-    def send(self, message: bytes, server: Address) -> None: ...
+    def send(self, message: bytes, server: Address) -> bool:
+        """False: dropped."""
 
     def abort(self) -> None:
         """Close at once, without a word to anyone. May be called twice."""
@@ -59,9 +60,9 @@ class UdpPath:
     congested = False
     """The socket has a queue of its own."""
 
-    def send(self, message: bytes, server: Address) -> None:
+    def send(self, message: bytes, server: Address) -> bool:
         self.server = server
-        self._socket.send(message, server)
+        return self._socket.send(message, server)
 
     def abort(self) -> None:
         self._socket.close()
@@ -97,14 +98,14 @@ class SharedPath:
     congested = False
     """The socket has a queue of its own."""
 
-    def send(self, message: bytes, server: Address) -> None:
+    def send(self, message: bytes, server: Address) -> bool:
         if self._closed:
-            return
+            return False
         if server not in self._servers and not self._attach(server):
             why = "it sends us to a server that is asked already"
             asyncio.get_running_loop().call_soon(self._lost, why)
-            return
-        self._host.send(message, server)
+            return False
+        return self._host.send(message, server)
 
     def abort(self) -> None:
         self._closed = True
@@ -141,9 +142,11 @@ class StreamPath(asyncio.Protocol):
         transport = self._transport
         return transport is None or transport.get_write_buffer_size() > MAX_WRITE_BUFFER
 
-    def send(self, message: bytes, server: Address) -> None:
-        if self._transport is not None and not self._closed:
-            self._transport.write(StreamFraming.frame(message))
+    def send(self, message: bytes, server: Address) -> bool:
+        if self._transport is None or self._closed:
+            return False
+        self._transport.write(StreamFraming.frame(message))
+        return True
 
     def abort(self) -> None:
         self._closed = True

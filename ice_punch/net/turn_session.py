@@ -157,7 +157,9 @@ class TurnSession:
             self._client.stats.dropped += 1
             return False
         taken = self._client.send(data, peer, self._loop.time())
-        self._pump()
+        if self._pump() and taken:
+            self._client.stats.dropped += 1
+            return False
         return taken
 
     def refusal(self, peer: Address) -> tuple[int, str] | None:
@@ -209,12 +211,14 @@ class TurnSession:
         self._client.handle_timer(self._loop.time())
         self._pump()
 
-    def _pump(self) -> None:
-        """Carry out what the client wants: messages, events, the next timer."""
-        client = self._client
+    def _pump(self) -> int:
+        """Carry out what the client wants: messages, events, the next timer. How many messages this
+        host did not send."""
+        client, lost = self._client, 0
         self._pump_is_due = False
         for data, _, server in client.datagrams_to_send(self._loop.time()):
-            self._path.send(data, server)
+            if not self._path.send(data, server):
+                lost += 1
         while (event := client.next_event()) is not None:
             self._on_event(event)
         if client.state is TurnState.ENDED:
@@ -225,6 +229,7 @@ class TurnSession:
                 self._timer.cancel()
             self._timer = None if due is None else self._loop.call_at(due, self._on_timer)
             self._timer_at = due
+        return lost
 
     def _on_event(self, event: TurnEvent) -> None:
         if isinstance(event, RelayedData):

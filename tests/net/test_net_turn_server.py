@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import shutil
 import socket
 import ssl
 import time
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -26,7 +28,7 @@ from ice_punch.net.ice_server import IceServer
 from ice_punch.net.relay import Relay
 from ice_punch.net.stun_server import RateLimit
 from ice_punch.net.turn_server import TurnServerShell
-from ice_punch.net.udp import UdpSocket, bind
+from ice_punch.net.udp import SEND_QUEUE, UdpSocket, bind
 from ice_punch.stun import Message, MessageClass, Method, parse_message
 from ice_punch.turn import SharedSecret, TurnLimits, allow_every_peer
 from support.certificates import Authority
@@ -399,6 +401,32 @@ def test_a_port_that_is_taken_is_told():
                 await TurnServerShell.start(HERE, port, users={})
             with pytest.raises(PortRangeExhausted, match=f"TCP port {port}"):
                 await TurnServerShell.start(HERE, 0, users={}, tcp_ports=[port])
+
+    run(main())
+
+
+def test_what_this_host_does_not_send_to_the_server_is_told():
+    async def main():
+        async with await TurnServerShell.start(
+            HERE, 0, users={USER: PASSWORD}, peer_filter=allow_every_peer
+        ) as shell:
+            peer = UdpSocket.open(HERE, Inbox())
+            relay = await Relay.open(turn(shell), on_datagram=Inbox())
+            assert relay.send(b"asks for a permission", peer.local)
+            await until(lambda: peer.stats.received == 1)
+            sock = relay._session._path._socket
+
+            def full(*_):
+                raise BlockingIOError(errno.EAGAIN, "injected")
+
+            sock._send, sock._sender._socket = full, SimpleNamespace(sendto=full, sendmsg=full)
+            sent = [relay.send(b"%d" % n, peer.local) for n in range(SEND_QUEUE + 10)]
+            assert sent == [True] * SEND_QUEUE + [False] * 10
+            assert sock.stats.dropped == 10
+            sock.close()
+            assert relay.send(b"closed", peer.local) is False
+            await relay.close()
+            peer.close()
 
     run(main())
 
