@@ -274,9 +274,10 @@ class Channel(DatagramEnd):
             protocol,
             ("0.0.0.0", 0) if path is None else path.local,  # noqa: S104
             ("0.0.0.0", 0) if path is None else path.remote,  # noqa: S104
+            self._outbox,
         )
-        self.on_closed(lambda: transport.lose(self._end))
         protocol.connection_made(transport)
+        self.on_closed(lambda: transport.lose(self._end))
         self._handler = transport.deliver
         self._inbox.drain(transport.deliver)
         return transport, protocol

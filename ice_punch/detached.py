@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import socket
 from dataclasses import dataclass
 
 from ice_punch.datagram import Address
+from ice_punch.errors import InvalidConfiguration
 from ice_punch.path import Path
 from ice_punch.stun import Message, MessageClass, Method
 
 KEEP_ALIVE = 15.0
 """Seconds, RFC 8445 section 11."""
+_DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
+"""Another program that has the socket too may have made it block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,11 @@ class DetachedSocket:
         ``interval`` seconds, until the task is cancelled or the socket closed.
 
         The peer's program sees these 28 bytes: what expects STUN ignores them, what does not has to
-        be able to (WireGuard and QUIC are).
+        be able to (WireGuard and QUIC are). Nothing is read: another program that has the socket
+        too gets every datagram. Raises InvalidConfiguration for an ``interval`` that is none.
         """
+        if not 0 < interval < math.inf:
+            raise InvalidConfiguration(f"no keep-alive can be sent every {interval} s")
         return asyncio.get_running_loop().create_task(self._keep_alive(interval))
 
     async def _keep_alive(self, interval: float) -> None:
@@ -51,7 +58,7 @@ class DetachedSocket:
             indication = Message(Method.BINDING, MessageClass.INDICATION, secrets.token_bytes(12))
             # A full buffer, or a peer whose program has yet to begin: the next one may arrive.
             with contextlib.suppress(OSError):
-                self.socket.send(indication.to_bytes())
+                self.socket.send(indication.to_bytes(), _DONT_WAIT)
             await asyncio.sleep(interval)
 
     def close(self) -> None:

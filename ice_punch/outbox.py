@@ -395,6 +395,10 @@ class Outbox:
         """Datagrams that have yet to leave."""
         return len(self._queue)
 
+    @property
+    def queued_bytes(self) -> int:
+        return sum(len(d if isinstance(d, bytes) else d.data) for d in self._queue)
+
     def must_wait(self) -> bool:
         """Whether it takes ``room(0)`` to take in one more datagram."""
         self._streak += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from ice_punch import IceConnection, connect, listen
 from ice_punch.detached import DetachedSocket
-from ice_punch.errors import ChannelClosed, DetachFailed
+from ice_punch.errors import ChannelClosed, DetachFailed, InvalidConfiguration
 from ice_punch.stun import MessageClass, Method, parse_message
 from support.loopback import OPTIONS, connected_pair, signaling
 
@@ -140,6 +141,32 @@ def test_a_task_keeps_the_nats_awake_until_it_is_cancelled(factory: Any) -> None
             there.close()
 
     run(test(), factory)
+
+
+def test_a_keep_alive_has_an_interval_and_waits_for_nobody() -> None:
+    async def test() -> None:
+        async with connected_pair() as (a, b):
+            here, there = await both_detached(a, b)
+            for wrong in (0, -1.0, math.inf, math.nan):
+                with pytest.raises(InvalidConfiguration):
+                    here.keep_alive(wrong)
+            asked: list[int] = []
+
+            class Blocking:
+                def fileno(self) -> int:
+                    return here.fileno()
+
+                def send(self, _: bytes, flags: int = 0) -> None:
+                    asked.append(flags)
+
+            task = replace(here, socket=Blocking()).keep_alive()  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            task.cancel()
+            assert asked == [getattr(socket, "MSG_DONTWAIT", 0)]
+            here.close()
+            there.close()
+
+    run(test())
 
 
 def test_what_came_before_can_be_read_and_what_comes_later_is_the_sockets() -> None:

@@ -83,6 +83,8 @@ def test_wrong_use_and_errors_are_those_of_asyncio() -> None:
                 transport.sendto("text")  # type: ignore[arg-type]
             with pytest.raises(ValueError, match="the address"):
                 transport.sendto(b"x", ("192.0.2.1", 1))
+            with pytest.raises(ValueError, match="the address"):
+                transport.sendto(b"x", 5)
             transport.sendto(bytes(20000))
             transport.sendto(bytes.fromhex("000100002112a442") + bytes(12))
             await until(lambda: len(protocol.errors) == 2)
@@ -126,6 +128,71 @@ def test_closing_the_transport_closes_the_channel_and_is_told_once(encrypt: bool
             assert protocol.lost == [None]
             with pytest.raises(ChannelClosed):
                 await a.create_datagram_endpoint(Recorder)
+
+    asyncio.run(test())
+
+
+@BOTH
+def test_after_closing_nothing_more_is_received(encrypt: bool) -> None:
+    class OneIsEnough(Recorder):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            self.transport.close()
+
+    async def test() -> None:
+        async with channels(encrypt=encrypt) as (a, b):
+            _, protocol = await b.create_datagram_endpoint(OneIsEnough)
+            assert isinstance(protocol, Recorder)
+            a.send_many_nowait([b"one", b"two", b"three"])
+            await until(lambda: protocol.lost)
+            assert [data for data, _ in protocol.received] == [b"one"]
+
+    asyncio.run(test())
+
+
+@BOTH
+def test_a_full_queue_pauses_the_protocol_until_there_is_room(encrypt: bool) -> None:
+    class Writer(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[str] = []
+
+        def pause_writing(self) -> None:
+            self.told.append("pause")
+
+        def resume_writing(self) -> None:
+            self.told.append("resume")
+
+    async def test() -> None:
+        async with channels(encrypt=encrypt, send_queue=8) as (a, _):
+            transport, protocol = await a.create_datagram_endpoint(Writer)
+            assert isinstance(protocol, Writer)
+            assert transport.get_write_buffer_size() == 0
+            a.pacing_rate = 100_000
+            while not a._outbox.congested:
+                transport.sendto(bytes(1000))
+            assert protocol.told == ["pause"]
+            assert transport.get_write_buffer_size() >= 4000
+            await until(lambda: protocol.told == ["pause", "resume"])
+            assert not a._outbox.congested
+
+    asyncio.run(test())
+
+
+def test_a_protocol_that_can_not_begin_is_told_nothing_and_leaves_the_channel_as_it_was() -> None:
+    class Broken(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            raise ValueError("no")
+
+    async def test() -> None:
+        broken = Broken()
+        async with channels(encrypt=False) as (a, b):
+            with pytest.raises(ValueError, match="no"):
+                await b.create_datagram_endpoint(lambda: broken)
+            a.send_nowait(b"goes on")
+            assert await asyncio.wait_for(b.recv(), 5) == b"goes on"
+        await asyncio.sleep(0)
+        assert not broken.lost
 
     asyncio.run(test())
 
