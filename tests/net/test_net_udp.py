@@ -317,3 +317,36 @@ def test_a_loop_without_readers_is_served_by_its_transport():
         await asyncio.sleep(0)
 
     run(main(), WithoutReaders)
+
+
+def test_a_transport_that_holds_enough_has_the_rest_wait_and_says_when_it_goes_on():
+    """Its own buffer has no bound."""
+
+    async def main():
+        inbox, told = Inbox(), []
+        sock = jammed()
+        sender = UdpSocket(sock, Inbox(), None, asyncio.get_running_loop())
+        receiver = UdpSocket.open("127.0.0.1", inbox)
+        sender.on_writable = lambda: told.append(True)
+        await until(lambda: not sender.congested)
+        expected = [n.to_bytes(2, "big") + bytes(1000) for n in range(1000)]
+        done = 0
+        while not sender.congested and done < len(expected):
+            done += sender.send_many(expected[done : done + 10], receiver.local)
+        assert done < 100
+        assert sender.send_many(expected[done : done + 10], receiver.local) == 0
+        assert sender.send_segments(bytes(2000), 1000, receiver.local) == 0
+        for data in expected[done : done + 10]:
+            assert sender.send(data, receiver.local)
+        assert told == []
+        sock.failure = 0
+        await until(lambda: told)
+        assert told == [True]
+        await until(lambda: len(inbox) == done + 10)
+        assert [data for data, *_ in inbox] == expected[: done + 10]
+        assert not sender.congested
+        sender.close()
+        receiver.close()
+        await asyncio.sleep(0)
+
+    run(main(), WithoutReaders)

@@ -99,6 +99,8 @@ class UdpSocket:
         )
         self._epoll: select.epoll | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._paused = False
+        """Whether the transport, where there is one, holds as much as it should."""
         self._start()
 
     @classmethod
@@ -151,7 +153,7 @@ class UdpSocket:
         """
         if self._closed:
             return False
-        if self._unsent or self._starting is not None:
+        if self._unsent or self._starting is not None or self._paused:
             return self._queue(data, destination)
         if self.send_now(data, len(data), destination):
             return True
@@ -195,7 +197,7 @@ class UdpSocket:
         """
         if self._closed:
             return len(datagrams)
-        if self._unsent or self._starting is not None:
+        if self._unsent or self._starting is not None or self._paused:
             return self._block(0)
         done = self._sender.many(datagrams, sizes or list(map(len, datagrams)), destination)
         return done if done == len(datagrams) else self._block(done)
@@ -205,7 +207,7 @@ class UdpSocket:
         last may be shorter. Returns how many of its bytes are dealt with."""
         if self._closed:
             return len(buffer)
-        if self._unsent or self._starting is not None:
+        if self._unsent or self._starting is not None or self._paused:
             return self._block(0)
         done = self._sender.segments(memoryview(buffer), size, destination)
         return done if done == len(buffer) else self._block(done)
@@ -328,6 +330,7 @@ class UdpSocket:
             lambda: _Protocol(self), sock=self._socket
         )
         self._sender.transport = transport
+        self._sender.segments_work = False  # what goes past the transport would overtake
         self._starting = None
         self._flush()
 
@@ -369,6 +372,15 @@ class UdpSocket:
         else:
             self._on_segments(bytearray(data), len(data), len(data), source, self.local)
 
+    def pause(self) -> None:
+        """The transport holds enough until `resume`."""
+        self._paused = self.congested = True
+
+    def resume(self) -> None:
+        self._paused = False
+        if not self._closed:
+            self._flush()
+
     def fail(self, error: OSError) -> None:
         """What was sent earlier has failed, and nobody knows where it should have gone."""
         self._sender.refuse(None, error)
@@ -388,7 +400,7 @@ class UdpSocket:
         return done
 
     def _watch_for_room(self) -> None:
-        if self._unsent or self._blocked or self._starting is not None:
+        if self._unsent or self._blocked or self._send is None:
             return
         if self._epoll is not None:
             self._epoll.modify(self._socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
@@ -407,7 +419,7 @@ class UdpSocket:
             self.send(data, destination)
         if not blocked:
             return
-        if self._unsent:
+        if self._unsent or self._paused:
             self._blocked = self.congested = True
         elif self.on_writable is not None:
             self.on_writable()
@@ -462,3 +474,9 @@ class _Protocol(asyncio.DatagramProtocol):
     def error_received(self, exc: Exception) -> None:
         if isinstance(exc, OSError):
             self._owner.fail(exc)
+
+    def pause_writing(self) -> None:
+        self._owner.pause()
+
+    def resume_writing(self) -> None:
+        self._owner.resume()
