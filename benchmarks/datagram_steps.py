@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import os
 import socket
 import statistics
@@ -244,6 +245,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=at_least_one, default=5)
     parser.add_argument("--uvloop", action="store_true")
     arguments = parser.parse_args()
+    if arguments.uvloop and importlib.util.find_spec("uvloop") is None:
+        raise SystemExit("datagram_steps.py: uvloop is missing: pip install '.[uvloop]'")
     print(where())
     factory = None
     if arguments.uvloop:

@@ -18,7 +18,7 @@ from pathlib import Path
 from cable import IPS, End, cable, fastest, latency, median, pion_program, throughput
 from harness import HERE, at_least_one, interleaved, need_namespaces, seconds, table, where
 
-from ice_punch.lab.kernel.namespaces import LaboratoryError, command_in, run_tool
+from ice_punch.lab.kernel.namespaces import LaboratoryError, command_in, run_tool, tool
 
 WINDOWS = (64, 832)
 """Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
@@ -47,7 +47,7 @@ def set_link(namespaces: Sequence[str], link: str) -> None:
     if LINKS[link]:
         for namespace in namespaces:
             try:
-                run_tool(*command_in(namespace, ["ethtool", "-K", "eth0", *LINKS[link]]))
+                run_tool(*command_in(namespace, [tool("ethtool"), "-K", "eth0", *LINKS[link]]))
             except LaboratoryError as error:
                 raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from None
 
