@@ -142,7 +142,7 @@ class Carrier:
 
     def path_changed(self) -> None:
         """Another path takes the datagrams, another size fits it, or there is none any more."""
-        self.outbox.limit = self.data.limit
+        self.outbox.set_limit(self.data.limit)
         if self.data.limit < 0:
             self.outbox.wake()
         if self._on_path_changed is not None:

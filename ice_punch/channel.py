@@ -170,7 +170,7 @@ class Channel(DatagramEnd):
             dropped_expired=outbox.expired,
             dropped_queue_full=outbox.dropped_full,
             dropped_by_host=losses.by_host,
-            dropped_too_large=losses.too_large,
+            dropped_too_large=losses.too_large + outbox.too_large,
             dropped_unroutable=losses.unroutable + outbox.abandoned,
             dropped_oldest=inbox.dropped,
             dropped_strangers=counters["data_from_strangers"],
@@ -346,7 +346,7 @@ class Channel(DatagramEnd):
 
     def _on_path(self) -> None:
         over = self._end is not None or self.encryption is None
-        self._outbox.limit = -1 if over else self.max_datagram_size
+        self._outbox.set_limit(-1 if over else self.max_datagram_size)
 
     def _on_dtls_event(self, event: DtlsEvent) -> None:
         match event:

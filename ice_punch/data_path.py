@@ -115,12 +115,15 @@ class DataPath:
         """Take the path that the agent has data on now."""
         pair = self._agent.data_pair()
         path = None if pair is None else self._paths.get(pair.base)
-        if pair is not self.pair or path is not self._path:
+        other = pair is not self.pair or path is not self._path
+        if other:
             self._leave()
             self._take(pair if path is not None else None, path)
         if self._search is None and pair is not None and self._agent.selected_pair() is pair:
             self._begin_search(pair, now)
         self._measure()
+        if other and self.pair is not None:
+            self._on_writable()
 
     def _leave(self) -> None:
         if self._socket is not None:
@@ -144,7 +147,6 @@ class DataPath:
             self._socket.set_alone_handler(self._on_alone)
             if self._pacing_rate is not None:
                 self._socket.set_pacing_rate(self._pacing_rate)
-        self._on_writable()
 
     def _measure(self) -> None:
         # Where the path was lost and may come back, datagrams are held for it.

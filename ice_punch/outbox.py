@@ -42,6 +42,10 @@ class _Perishable(NamedTuple):
     expires_at: float
 
 
+def _data_of(entry: bytes | _Perishable) -> bytes:
+    return entry.data if isinstance(entry, _Perishable) else entry
+
+
 class Outbox:
     """Collects datagrams and gives them to a sink in as few calls as it can.
 
@@ -81,6 +85,8 @@ class Outbox:
         self.expired = 0
         self.dropped_full = 0
         """Dropped because the queue was full: the newest, or with ``newest_wins`` the oldest."""
+        self.too_large = 0
+        """Dropped because the limit fell below them while they waited."""
         self.abandoned = 0
         """Still in the queue when the end came."""
         self._sink = sink
@@ -97,6 +103,8 @@ class Outbox:
         self._clock = clock_of(self._loop)
         self._queue: list[bytes | _Perishable] = []
         self._perishable = 0
+        self._narrowed = False
+        """Whether the limit fell since the queue was empty."""
         self._full = 1
         """Datagrams in the queue with which something has to be done."""
         self._full_for = -1
@@ -231,6 +239,8 @@ class Outbox:
             return
         if self._perishable:
             self._drop_expired()
+        if self._narrowed and self.limit >= 0:
+            self._drop_too_large()
         queue = self._queue
         if self._perishable:
             ready = [e.data if isinstance(e, _Perishable) else e for e in queue]
@@ -337,6 +347,20 @@ class Outbox:
         gone = len(self._queue) - len(kept)
         self.expired += gone
         self._perishable -= gone
+        self._queue = kept
+
+    def set_limit(self, limit: int) -> None:
+        """Another `limit`. What waits and is larger is dropped when its turn to leave comes: until
+        then the limit may have grown again."""
+        if self._queue and 0 <= limit < self.limit:
+            self._narrowed = True
+        self.limit = limit
+
+    def _drop_too_large(self) -> None:
+        self._narrowed = False
+        kept = [e for e in self._queue if len(_data_of(e)) <= self.limit]
+        self.too_large += len(self._queue) - len(kept)
+        self._perishable = sum(isinstance(entry, _Perishable) for entry in kept)
         self._queue = kept
 
     # -- pacing -------------------------------------------------------------------------------
