@@ -29,7 +29,7 @@ class ChannelStats(PathFigures):
     """Handed to the kernel, or to a relay's connection."""
     datagrams_received: int = 0
     bytes_sent: int = 0
-    """Of the application, like ``bytes_received``."""
+    """Of the application, like ``bytes_received``; with those that this host then lost."""
     bytes_received: int = 0
     queued: int = 0
     """Taken, and yet to be sent."""
