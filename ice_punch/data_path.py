@@ -126,8 +126,10 @@ class DataPath:
             self._on_writable()
 
     def _leave(self) -> None:
+        if self._path is not None:
+            self._path.set_writable_handler(None)
         if self._socket is not None:
-            self._socket.on_writable = self._socket.on_path_mtu = None
+            self._socket.on_path_mtu = None
             self._socket.set_alone_handler(None)
             if self._pacing_rate is not None:
                 self._socket.set_pacing_rate(None)
@@ -141,8 +143,9 @@ class DataPath:
         if pair is None:
             return
         self._destination = pair.remote.address
+        if self._path is not None:
+            self._path.set_writable_handler(self._on_writable)
         if self._socket is not None:
-            self._socket.on_writable = self._on_writable
             self._socket.on_path_mtu = self._too_big
             self._socket.set_alone_handler(self._on_alone)
             if self._pacing_rate is not None:
@@ -168,8 +171,7 @@ class DataPath:
     @property
     def congested(self) -> bool:
         """Whether nothing can leave for now."""
-        sock = self._socket
-        return sock.congested if sock is not None else self._path is None
+        return self._path is None or self._path.congested
 
     def send_many(self, datagrams: Sequence[Buffer], sizes: Sequence[int]) -> int:
         """Send datagrams in order. How many are dealt with: sent, or lost and counted. The rest may
@@ -241,7 +243,9 @@ class DataPath:
         path = self._path
         if path is None:
             return 0
-        for data in datagrams:
+        for done, data in enumerate(datagrams):
+            if path.congested:
+                return done
             if path.send(bytes(data), self._destination) is False:
                 self.losses.by_host += 1
         return len(datagrams)

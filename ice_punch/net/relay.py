@@ -208,6 +208,15 @@ class Relay:
             self._loop.call_soon(self._report_refusal, destination, *refusal)
         return taken
 
+    @property
+    def congested(self) -> bool:
+        """Whether data had better wait: the way to the server takes no more for now."""
+        return self._session.congested
+
+    def set_writable_handler(self, handler: Callable[[], None] | None) -> None:
+        """Have ``handler`` called when what was `congested` is so no more."""
+        self._session.set_writable_handler(handler)
+
     def permit(self, peer: Address) -> None:
         """Have the server take what comes from this peer's IP address before anything is sent
         there: what the peer sends first then arrives. Of another family than the relayed addresses

@@ -32,6 +32,13 @@ MAX_RELAYS = 16
 class Path(Protocol):
     """What datagrams leave through: a socket of ours, or a relay."""
 
+    @property
+    def congested(self) -> bool:
+        """Whether data had better wait."""
+
+    def set_writable_handler(self, handler: Callable[[], None] | None) -> None:
+        """Have ``handler`` called when what was `congested` is so no more."""
+
     def send(self, data: bytes, destination: Address) -> object: ...
 
 

@@ -16,8 +16,10 @@ from ice_punch.net.host_socket import HostSocket
 from ice_punch.net.interfaces import source_towards
 from ice_punch.turn import StreamFraming
 
+WRITE_BUFFER = 64 * 1024
+"""Bytes that may wait for a slow connection before data had better wait itself."""
 MAX_WRITE_BUFFER = 256 * 1024
-"""Bytes that may wait for a slow connection before datagrams are dropped."""
+"""And before datagrams are dropped. What lies between is for checks and the server."""
 
 MessageHandler = Callable[[bytes, Address], None]
 """A whole message, and where it came from."""
@@ -30,7 +32,10 @@ class TurnPath(Protocol):
 
     @property
     def congested(self) -> bool:
-        """Whether data had better be dropped than sent now."""
+        """Whether data had better wait."""
+
+    def set_writable_handler(self, handler: Callable[[], None] | None) -> None:
+        """Have ``handler`` called when what was `congested` is so no more."""
 
     def send(self, message: bytes, server: Address) -> bool:
         """False: dropped."""
@@ -57,8 +62,12 @@ class UdpPath:
         self.local = self._socket.local
         self.server = server
 
-    congested = False
-    """The socket has a queue of its own."""
+    @property
+    def congested(self) -> bool:
+        return self._socket.congested
+
+    def set_writable_handler(self, handler: Callable[[], None] | None) -> None:
+        self._socket.set_writable_handler(handler)
 
     def send(self, message: bytes, server: Address) -> bool:
         self.server = server
@@ -95,8 +104,12 @@ class SharedPath:
         self._closed = False
         self._attach(server)
 
-    congested = False
-    """The socket has a queue of its own."""
+    @property
+    def congested(self) -> bool:
+        return self._host.socket.congested
+
+    def set_writable_handler(self, handler: Callable[[], None] | None) -> None:
+        self._host.socket.set_writable_handler(handler)
 
     def send(self, message: bytes, server: Address) -> bool:
         if self._closed:
@@ -135,17 +148,20 @@ class StreamPath(asyncio.Protocol):
         self._on_loss = on_loss
         self._framing = StreamFraming()
         self._transport: asyncio.Transport | None = None
+        self._on_writable: Callable[[], None] | None = None
         self._closed = False
+        self.congested = True
 
-    @property
-    def congested(self) -> bool:
-        transport = self._transport
-        return transport is None or transport.get_write_buffer_size() > MAX_WRITE_BUFFER
+    def set_writable_handler(self, handler: Callable[[], None] | None) -> None:
+        self._on_writable = handler
 
     def send(self, message: bytes, server: Address) -> bool:
-        if self._transport is None or self._closed:
+        transport = self._transport
+        if transport is None or self._closed:
             return False
-        self._transport.write(StreamFraming.frame(message))
+        if transport.get_write_buffer_size() > MAX_WRITE_BUFFER:
+            return False
+        transport.write(StreamFraming.frame(message))
         return True
 
     def abort(self) -> None:
@@ -155,7 +171,17 @@ class StreamPath(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_BUFFER)
+        self.congested = False
         self.local = transport.get_extra_info("sockname")[:2]
+
+    def pause_writing(self) -> None:
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        if self._on_writable is not None:
+            self._on_writable()
 
     def data_received(self, data: bytes) -> None:
         for message in self._framing.receive_data(data):

@@ -151,11 +151,16 @@ class TurnSession:
     def stats(self) -> TurnClientStats:
         return self._client.stats
 
+    @property
+    def congested(self) -> bool:
+        """Whether data had better wait until the handler below is called."""
+        return self._path.congested
+
+    def set_writable_handler(self, handler: Callable[[], None] | None) -> None:
+        self._path.set_writable_handler(handler)
+
     def send(self, data: bytes, peer: Address) -> bool:
         """False: dropped."""
-        if self._path.congested:
-            self._client.stats.dropped += 1
-            return False
         taken = self._client.send(data, peer, self._loop.time())
         if self._pump() and taken:
             self._client.stats.dropped += 1

@@ -327,8 +327,8 @@ def test_a_transport_that_holds_enough_has_the_rest_wait_and_says_when_it_goes_o
         sock = jammed()
         sender = UdpSocket(sock, Inbox(), None, asyncio.get_running_loop())
         receiver = UdpSocket.open("127.0.0.1", inbox)
-        sender.on_writable = lambda: told.append(True)
         await until(lambda: not sender.congested)
+        sender.set_writable_handler(lambda: told.append(True))
         expected = [n.to_bytes(2, "big") + bytes(1000) for n in range(1000)]
         done = 0
         while not sender.congested and done < len(expected):

@@ -341,7 +341,7 @@ def test_a_full_send_buffer_gives_the_rest_back_and_tells_when_there_is_room(fac
         received, sock, told = Received(), spy(), []
         sock.failures = iter([0, errno.EAGAIN])
         sender = UdpSocket(sock, ignore, None, asyncio.get_running_loop())
-        sender.on_writable = lambda: told.append(True)
+        sender.set_writable_handler(lambda: told.append(True))
         receiver = UdpSocket.open("127.0.0.1", ignore, on_segments=received)
         datagrams = [bytes((n,)) * (100 if n < 10 else 200) for n in range(20)]
         assert sender.send_many(datagrams, receiver.local) == 10

@@ -255,6 +255,10 @@ def test_what_is_not_connected_or_closed_can_not_be_detached() -> None:
 
 def test_a_relayed_path_has_no_socket_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
     class Relay:
+        congested = False
+
+        def set_writable_handler(self, _: object) -> None: ...
+
         def send(self, *_: object) -> bool:
             return True
 

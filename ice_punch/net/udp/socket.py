@@ -63,9 +63,7 @@ class UdpSocket:
         """Takes over a bound, non-blocking socket; ``open`` makes one."""
         self.on_datagram = on_datagram
         self.on_error = on_error
-        self.on_writable: Callable[[], None] | None = None
-        """Called once the kernel takes datagrams again after ``send_many`` or ``send_segments`` was
-        blocked."""
+        self._on_writable: Callable[[], None] | None = None
         self.on_path_mtu: Callable[[Address, int, bool], None] | None = None
         """Told the bytes of the largest IP packet that a destination's path takes, and whether this
         host knows it, or an ICMP message says so, which anybody may have sent."""
@@ -193,7 +191,8 @@ class UdpSocket:
         their ``sizes`` already spares them being asked.
 
         Returns how many are dealt with: sent, or lost and counted in ``stats``. Where those are
-        not all, the kernel takes no more for now, and ``on_writable`` is called when it does.
+        not all, the kernel takes no more for now, and whoever is told of room is called when it
+        does.
         """
         if self._closed:
             return len(datagrams)
@@ -211,6 +210,10 @@ class UdpSocket:
             return self._block(0)
         done = self._sender.segments(memoryview(buffer), size, destination)
         return done if done == len(buffer) else self._block(done)
+
+    def set_writable_handler(self, handler: Callable[[], None] | None) -> None:
+        """Have ``handler`` called when what was `congested` is so no more."""
+        self._on_writable = handler
 
     def set_alone_handler(self, handler: AloneHandler | None) -> None:
         """Who gets a datagram first that is the only one of its readiness event."""
@@ -417,12 +420,10 @@ class UdpSocket:
             self._loop.remove_writer(self._socket.fileno())
         for data, destination in unsent:
             self.send(data, destination)
-        if not blocked:
-            return
         if self._unsent or self._paused:
-            self._blocked = self.congested = True
-        elif self.on_writable is not None:
-            self.on_writable()
+            self._blocked, self.congested = blocked, True
+        elif self._on_writable is not None:
+            self._on_writable()
 
     # -- errors -------------------------------------------------------------------------------
 
