@@ -30,7 +30,11 @@ __all__ = [
 def no_complaints(complaints: list[str]) -> list[str]:
     """What a console should not have. That addresses came and went is the tests' own doing."""
     fine = ("log:", "info:", "debug:")
-    moved = ("net::ERR_NETWORK_CHANGED", "net::ERR_TOO_MANY_RETRIES")
+    moved = (
+        "net::ERR_NETWORK_CHANGED",
+        "net::ERR_TOO_MANY_RETRIES",
+        "net::ERR_ADDRESS_UNREACHABLE",
+    )
     return [c for c in complaints if not c.startswith(fine) and not c.endswith(moved)]
 
 
