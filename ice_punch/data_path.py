@@ -304,7 +304,7 @@ class DataPath:
         while len(self._searches) > PATHS_REMEMBERED:
             del self._searches[next(iter(self._searches))]
 
-    def _too_big(self, destination: Address, mtu: int, is_local: bool = True) -> None:
+    def _too_big(self, destination: Address, mtu: int, is_local: bool) -> None:
         # A link of our own is known for the IP address, without a port.
         if self._search is not None and destination[0] == self._destination[0]:
             self._search.packet_too_big(mtu, self._clock(), is_local=is_local)

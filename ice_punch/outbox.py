@@ -421,7 +421,7 @@ class Outbox:
 
     @property
     def queued_bytes(self) -> int:
-        return sum(len(d if isinstance(d, bytes) else d.data) for d in self._queue)
+        return sum(len(_data_of(entry)) for entry in self._queue)
 
     def must_wait(self) -> bool:
         """Whether it takes ``room(0)`` to take in one more datagram."""
