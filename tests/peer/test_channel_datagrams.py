@@ -502,7 +502,7 @@ def test_the_kernel_knows_of_a_smaller_link_at_once() -> None:
             data = a.connection._driver.data
             assert data._socket is not None
             assert data._socket.on_path_mtu is not None
-            data._socket.on_path_mtu(data._destination, 1400)
+            data._socket.on_path_mtu(data._destination, 1400, True)
             assert (a.stats.path_mtu, a.max_datagram_size) == (1400, 1372)
             with pytest.raises(DatagramTooLarge):
                 a.send_nowait(bytes(1373))
