@@ -10,6 +10,7 @@ import subprocess
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,7 @@ from ice_punch.lab.kernel import (
 )
 from ice_punch.lab.kernel import internet as laboratory
 from ice_punch.lab.kernel.namespaces import ours, tool
+from support.commands import runs
 from support.netns import ROOT, UdpProbe, needs_netns, python, udp_probes
 
 ONE, TWO = "203.0.113.10", "203.0.113.11"
@@ -253,7 +255,7 @@ def test_nothing_stays_behind_and_processes_end_with_their_children() -> None:
     assert direct.returncode == -signal.SIGTERM
     assert started_elsewhere.wait(timeout=1) == -signal.SIGTERM
     assert stubborn.returncode == -signal.SIGKILL
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    assert not any(runs(pid) for pid in pids)
     assert host_state() == before
     net.close()
 
@@ -331,7 +333,7 @@ def test_a_signal_leaves_nothing(number: signal.Signals, status: int) -> None:
     os.killpg(holder.pid, number)
     assert holder.wait(timeout=20) == status
     assert ours(pid=holder.pid) == []
-    assert not os.path.exists(f"/proc/{sleeper}")
+    assert not runs(sleeper)
 
 
 @needs_netns
@@ -353,7 +355,20 @@ def test_what_a_killed_owner_left_is_found_and_removed() -> None:
     assert set(names) <= set(leftovers())
     assert set(names) <= set(remove_leftovers())
     assert ours(pid=holder.pid) == []
-    wait_until(lambda: not os.path.exists(f"/proc/{sleeper}"))
+    wait_until(lambda: not runs(sleeper))
+
+
+@needs_netns
+def test_a_program_on_its_way_into_a_namespace_ends_with_it(tmp_path: Path) -> None:
+    (tmp_path / "netns").write_text("read line\n")
+    with KernelInternet() as net:
+        slow = ["ip", "netns", "exec", net.peer_a.namespace, "sleep", "1000"]
+        entering = subprocess.Popen(
+            slow, executable="/bin/sh", cwd=tmp_path, stdin=subprocess.PIPE, text=True
+        )
+        wait_until(Path(f"/proc/{entering.pid}/cmdline").read_bytes)
+        assert entering.pid not in namespaces.pids_in(net.peer_a.namespace)
+    assert entering.wait(timeout=10) == -signal.SIGTERM
 
 
 @needs_netns

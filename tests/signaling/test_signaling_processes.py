@@ -21,7 +21,7 @@ from redis_support import RedisServer, needs_redis
 from shared_world import Talker, all_heard, until
 
 from ice_punch.lab.kernel import available
-from support.commands import Command
+from support.commands import Command, runs
 
 pytestmark = needs_redis
 SERVE = ("serve", "--host", "127.0.0.1", "--no-stun", "--json", "--verbose")
@@ -199,7 +199,7 @@ def test_workers_share_a_port_and_replace_each_other(redis: RedisServer) -> None
             time.sleep(0.1)
         command.interrupt()
         assert command.exit_code(15) == 0
-        assert not any(_is_alive(child) for child in children)
+        assert not any(runs(child) for child in children)
         logged = [event for event in command.events if event["event"] == "log"]
         assert {event.get("worker") for event in logged} == {0, 1, None}
         [ended] = [e["fields"] for e in logged if e["message"].startswith("worker ended")]
@@ -212,7 +212,7 @@ def test_workers_do_not_outlive_the_one_who_started_them(redis: RedisServer) -> 
         assert len(children) == 2
         command.process.kill()
         deadline = time.monotonic() + 10
-        while any(_is_alive(child) for child in children):
+        while any(runs(child) for child in children):
             assert time.monotonic() < deadline, "orphans"
             time.sleep(0.05)
 
@@ -227,13 +227,6 @@ def _children(pid: int) -> list[int]:
             if int(fields[1]) == pid and fields[0] != "Z" and b"resource_tracker" not in command:
                 found.append(int(entry.name))
     return sorted(found)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return (Path(f"/proc/{pid}/stat")).read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 # -- a firewall -------------------------------------------------------------------------------

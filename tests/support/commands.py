@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 PUNCH = [sys.executable, "-m", "ice_punch"]
@@ -19,6 +20,15 @@ Start = Callable[..., "subprocess.Popen[Any]"]
 
 def start_here(command: list[str], **options: Any) -> subprocess.Popen[Any]:
     return subprocess.Popen(command, **options)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there; one that has ended and is not waited for is not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 class Command:

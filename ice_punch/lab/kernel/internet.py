@@ -29,7 +29,6 @@ from ice_punch.lab.kernel.namespaces import (
 )
 from ice_punch.lab.kernel.processes import (
     ProcessGroup,
-    end_processes,
     exit_on_signals,
     signals_held,
 )
@@ -223,7 +222,6 @@ class KernelInternet:
         with signals_held(), self._lock:
             self._closed = True
             self._processes.stop()
-            end_processes(namespaces.pids_in(*self.namespaces))
             namespaces.remove(*self.namespaces)
             self.namespaces.clear()
             _open.discard(self)

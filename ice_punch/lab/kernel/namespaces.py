@@ -21,7 +21,7 @@ from typing import NoReturn, TypeVar
 from ice_punch.errors import IcePunchError
 from ice_punch.lab.behaviour import Mapping, NatBehaviour, PortAllocation
 from ice_punch.lab.kernel.nat_rules import nat_rules
-from ice_punch.lab.kernel.processes import signals_held
+from ice_punch.lab.kernel.processes import end_processes, signals_held
 
 T = TypeVar("T")
 
@@ -75,11 +75,18 @@ def make(*namespaces: str) -> None:
 
 
 def remove(*namespaces: str) -> None:
-    """Remove the namespaces that exist; what runs in them keeps them alive until it ends."""
+    """Remove the namespaces that exist, and end what runs in them or is on its way in."""
     there = [n for n in namespaces if os.path.exists(f"{DIRECTORY}/{n}")]
-    if there:
+    if not there:
+        return
+    with contextlib.ExitStack() as stack:
+        # What has opened a namespace enters it after its removal, too. Held open, no other gets
+        # its number.
+        held = [stack.enter_context(open(f"{DIRECTORY}/{n}", "rb")) for n in there]
+        inodes = {os.fstat(namespace.fileno()).st_ino for namespace in held}
         script = "".join(f"netns del {n}\n" for n in there)
         run_tool("ip", "-force", "-batch", "-", script=script)
+        end_processes(_pids(lambda pid: _inode(pid) in inodes or _destination(pid) in there))
 
 
 def pids_in(*namespaces: str) -> list[int]:
@@ -88,13 +95,28 @@ def pids_in(*namespaces: str) -> list[int]:
     for name in namespaces:
         with contextlib.suppress(OSError):
             inodes.add(os.stat(f"{DIRECTORY}/{name}").st_ino)
+    return _pids(lambda pid: _inode(pid) in inodes) if inodes else []
+
+
+def _pids(matches: Callable[[int], bool]) -> list[int]:
     found: list[int] = []
-    for entry in os.listdir("/proc") if inodes else ():
-        if entry.isdecimal():
-            with contextlib.suppress(OSError):
-                if os.stat(f"/proc/{entry}/ns/net").st_ino in inodes:
-                    found.append(int(entry))
+    for pid in [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]:
+        with contextlib.suppress(OSError):
+            if matches(pid):
+                found.append(pid)
     return found
+
+
+def _inode(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/net").st_ino
+
+
+def _destination(pid: int) -> str | None:
+    """The namespace that the ``ip`` of a :func:`command_in` is to enter."""
+    with open(f"/proc/{pid}/cmdline", "rb") as line:
+        name, *words = os.fsdecode(line.read()).split("\0")
+    entering = os.path.basename(name) == "ip" and words[:2] == ["netns", "exec"]
+    return words[2] if entering and len(words) > 2 else None
 
 
 def command_in(namespace: str, command: list[str]) -> list[str]:
@@ -180,10 +202,6 @@ def leftovers() -> list[str]:
 def remove_leftovers() -> list[str]:
     """Remove them, and whatever still runs in them. Returns their names."""
     names = leftovers()
-    for name in names:
-        for pid in pids_in(name):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
     remove(*names)
     return names
 
