@@ -63,6 +63,15 @@ class UdpProbe:
             return True
         return False
 
+    def reaches(self, other: UdpProbe, *, expected: bool) -> bool:
+        """Whether a datagram arrives. One that is expected has time, and more than one try: the
+        first of a path may wait in vain for a neighbour's address."""
+        for _ in range(3 if expected else 1):
+            self.send(other.address)
+            if not other.hears_nothing(2.0 if expected else 0.1):
+                return True
+        return False
+
     def close(self) -> None:
         self.socket.close()
 
