@@ -19,12 +19,13 @@ BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import cable  # noqa: E402
+import datagram_report  # noqa: E402
 import datagrams  # noqa: E402
 import dtls_throughput  # noqa: E402
+from datagram_workloads import OURS, WORKLOADS, Plan, Results  # noqa: E402
 
-OURS = datagrams.OURS
 PLAIN, DTLS = (
-    next(w for w in datagrams.WORKLOADS if (w.kind, w.size, w.link) == (kind, 1200, "whole"))
+    next(w for w in WORKLOADS if (w.kind, w.size, w.link) == (kind, 1200, "whole"))
     for kind in ("plain", "dtls")
 )
 
@@ -36,8 +37,8 @@ def run(rate: float, cpu: float) -> dict[str, float]:
 STALLED = {"before": 50.0, "peak": 50.5, "after": 50.2, "dropped": 2e6}
 
 
-def some_results() -> datagrams.Results:
-    results = datagrams.Results(
+def some_results() -> Results:
+    results = Results(
         throughput={
             PLAIN: {OURS: [run(500e3, 1.0)] * 3, "pion/ice": [run(50e3, 8.0)] * 3},
             DTLS: {OURS: [run(200e3, 2.0)] * 3, "pion/dtls": [run(50e3, 12.0)] * 3},
@@ -58,7 +59,7 @@ def some_results() -> datagrams.Results:
 
 
 def test_a_report_has_rates_beside_cpu_time_and_holds_them_against_the_targets() -> None:
-    text = datagrams.report(datagrams.Plan(runs=3), some_results())
+    text = datagram_report.report(Plan(runs=3), some_results())
     rows = {" ".join(line.split()) for line in text.splitlines()}
     assert f"{OURS} 832 500.0 500 - 500 1.00 / 0.50 0.00 1.00 1.00" in rows
     assert "pion/ice 832 50.0 50 - 50 8.00 / 4.00 0.00 10.00 8.00" in rows
@@ -75,7 +76,9 @@ def test_a_report_has_rates_beside_cpu_time_and_holds_them_against_the_targets()
 
 
 def test_what_has_a_bound_of_its_own_is_held_against_it() -> None:
-    rows = [" ".join(line.split()) for line in datagrams.limits_of(some_results()).splitlines()]
+    rows = [
+        " ".join(line.split()) for line in datagram_report.limits_of(some_results()).splitlines()
+    ]
     assert rows[2:] == [
         "DTLS, there and back, asyncio: times raw UDP 1.4 1.30",
         f"DTLS, 200 a second, {OURS}: % of a core 3 2.5",
@@ -85,8 +88,18 @@ def test_what_has_a_bound_of_its_own_is_held_against_it() -> None:
     ]
 
 
+def test_a_ratio_is_of_runs_that_came_one_after_the_other() -> None:
+    """A machine that was slow for most of our runs and fast for most of theirs is no judge."""
+    results = some_results()
+    ours = [run(rate, 100e3 / rate) for rate in (100e3, 100e3, 200e3)]
+    theirs = [run(rate, 100e3 / rate) for rate in (50e3, 100e3, 100e3)]
+    results.throughput[PLAIN] = {OURS: ours, "pion/ice": theirs}
+    rows = {" ".join(line.split()) for line in datagram_report.targets_of(results).splitlines()}
+    assert f"Plain, 1200 bytes {OURS} pion/ice 8 2.00 2.00" in rows
+
+
 def test_every_stack_of_a_target_is_measured() -> None:
-    for workload in datagrams.WORKLOADS:
+    for workload in WORKLOADS:
         for ours, theirs, factor in workload.targets:
             assert {ours, theirs} <= {*workload.stacks}
             assert ours.startswith("ice-punch")
@@ -95,24 +108,26 @@ def test_every_stack_of_a_target_is_measured() -> None:
 
 def test_the_page_gets_the_report_between_its_marks_and_keeps_the_rest(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{datagrams.BEGIN}\nold\n{datagrams.END}\nafter\n")
-    datagrams.write(page, "new")
-    assert page.read_text() == (f"before\n{datagrams.BEGIN}\n\nnew\n\n{datagrams.END}\nafter\n")
+    page.write_text(f"before\n{datagram_report.BEGIN}\nold\n{datagram_report.END}\nafter\n")
+    datagram_report.write(page, "new")
+    assert page.read_text() == (
+        f"before\n{datagram_report.BEGIN}\n\nnew\n\n{datagram_report.END}\nafter\n"
+    )
     page.write_text("no marks")
     with pytest.raises(SystemExit, match="does not say where"):
-        datagrams.write(page, "new")
+        datagram_report.write(page, "new")
     assert page.read_text() == "no marks"
 
 
 def test_the_real_page_has_the_marks() -> None:
-    text = datagrams.PAGE.read_text()
-    assert text.index(datagrams.BEGIN) < text.index(datagrams.END)
+    text = datagram_report.PAGE.read_text()
+    assert text.index(datagram_report.BEGIN) < text.index(datagram_report.END)
 
 
 def test_a_plot_is_a_png(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     file = tmp_path / "images" / "plot.png"
-    datagrams.draw(some_results(), file)
+    datagram_report.draw(some_results(), file)
     assert file.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
@@ -176,8 +191,8 @@ def test_a_reader_that_stopped_costs_no_memory_and_every_datagram_is_counted() -
 def test_our_channel_is_measured_on_every_kind_of_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagrams, "WINDOWS", {"plain": (832,), "dtls": (832,)})
     links = ("whole", "segmented")
-    workloads = [w for w in datagrams.WORKLOADS if w.size == 1200 and w.link in links]
-    plan = datagrams.Plan(1, 0.1, workloads=workloads, stacks=frozenset({OURS}))
+    workloads = [w for w in WORKLOADS if w.size == 1200 and w.link in links]
+    plan = Plan(1, 0.1, workloads=workloads, stacks=frozenset({OURS}))
     results = datagrams.measure(plan, latency=False, idle=False)
     assert [*results.throughput] == sorted(workloads, key=lambda w: links.index(w.link))
     for found in results.throughput.values():
