@@ -136,16 +136,16 @@ def measure_rates(machine: Machine, plan: Plan, results: Results) -> None:
 
 def measure_latency(machine: Machine, plan: Plan, results: Results) -> None:
     with machine.link("whole") as grounds:
-        for kind, names in ROUND_TRIPS.items():
-            tell(f"{kind}, there and back")
-            stacks = [s for s in plan.keep(names) if machine.has(s)]
-            ground = grounds[kind]
-            found = in_turn(
-                stacks,
-                plan.runs,
-                lambda s: cable.latency(ground, s, 1200, plan.rounds),  # noqa: B023
-            )
-            results.latency |= {f"{kind}: {stack}": times for stack, times in found.items()}
+        tell("there and back")
+        cases = {
+            f"{kind}: {stack}": (grounds[kind], stack)
+            for kind, names in ROUND_TRIPS.items()
+            for stack in plan.keep(names)
+            if machine.has(stack)
+        }
+        results.latency = in_turn(
+            list(cases), plan.runs, lambda case: cable.latency(*cases[case], 1200, plan.rounds)
+        )
         tell("200 datagrams a second")
         stacks = [s for s in plan.keep(TICKING) if machine.has(s)]
         ground = grounds["dtls"]
