@@ -7,8 +7,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 60
-# Two files at a time, for many tests wait for real networks; then those whose subject is time itself.
-TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone'
+# Three files at a time, for many tests wait for real networks; then those whose subject is time itself.
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone'
 ALONE := -m alone
 
 .PHONY: demo test coverage check matrix benchmarks soak fuzz setup clean

@@ -43,8 +43,6 @@ from ice_punch.lab.kernel.namespaces import missing
 T = TypeVar("T")
 WINDOWS = {"plain": (64, 208, 832), "dtls": (64, 208, 832)}
 """Datagrams under way. Each stack is shown with what suits it: some lose what comes too fast."""
-TRIAL, TRIALS = 0.25, 5
-"""Seconds of the runs that choose it, and how many they are."""
 
 
 def installed(programs: dict[str, str | None]) -> frozenset[str]:
@@ -95,43 +93,38 @@ def in_turn(
     return {stack: runs for stack, runs in done.items() if runs}
 
 
-def rate(
-    ground: Any,
-    workload: Workload,
-    windows: dict[tuple[str, str], int],
-    duration: float,
-    stack: str,
-) -> Figures:
-    window = windows[workload.kind, stack]
-    return cable.throughput(ground, stack, workload.size, duration, window)
-
-
-def choose(ground: Any, kind: str, stack: str) -> int:
-    """The window with the highest rate of those that lose nothing, or next to nothing."""
-    windows = WINDOWS[kind]
-    if len(windows) == 1:
-        return windows[0]
-    trials = interleaved(
-        [str(w) for w in windows],
-        TRIALS,
-        lambda window: cable.throughput(ground, stack, 1200, TRIAL, int(window)),
-    )
-    return cable.fastest([(w, trials[str(w)]) for w in windows])[0]
-
-
 def measure_rates(machine: Machine, plan: Plan, results: Results) -> None:
     for link in dict.fromkeys(w.link for w in plan.workloads):
         with machine.link(link) as grounds:
             for workload in (w for w in plan.workloads if w.link == link):
                 tell(workload.title)
-                ground, kind = grounds[workload.kind], workload.kind
                 stacks = [s for s in plan.keep(workload.stacks) if machine.has(s)]
-                for stack in stacks:
-                    if (kind, stack) not in results.windows:
-                        window = attempt(partial(choose, ground, kind), stack)
-                        results.windows[kind, stack] = window or WINDOWS[kind][0]
-                once = partial(rate, ground, workload, results.windows, plan.seconds)
-                results.throughput[workload] = in_turn(stacks, plan.runs, once)
+                measure_rate(grounds[workload.kind], workload, stacks, plan, results)
+
+
+def measure_rate(
+    ground: Any, workload: Workload, stacks: Sequence[str], plan: Plan, results: Results
+) -> None:
+    """With each window where none is chosen yet; then the one that suits the stack is."""
+    kind, size = workload.kind, workload.size
+    cases: dict[str, tuple[str, int]] = {}
+    for stack in stacks:
+        chosen = results.windows.get((kind, stack))
+        for window in WINDOWS[kind] if chosen is None else [chosen]:
+            cases[f"{stack} {window}"] = stack, window
+    found = in_turn(
+        list(cases),
+        plan.runs,
+        lambda case: cable.throughput(ground, cases[case][0], size, plan.seconds, cases[case][1]),
+    )
+    by_stack: dict[str, list[tuple[int, list[Figures]]]] = {}
+    for case, runs in found.items():
+        stack, window = cases[case]
+        by_stack.setdefault(stack, []).append((window, runs))
+    results.throughput[workload] = {}
+    for stack, by_window in by_stack.items():
+        window, results.throughput[workload][stack] = cable.fastest(by_window)
+        results.windows[kind, stack] = window
 
 
 def measure_latency(machine: Machine, plan: Plan, results: Results) -> None:

@@ -187,6 +187,23 @@ def test_a_reader_that_stopped_costs_no_memory_and_every_datagram_is_counted() -
     assert found["before"] <= found["peak"] < found["before"] + 20
 
 
+def test_a_stack_is_shown_with_the_window_that_suits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fastest of those that lose nothing, in the runs that are shown; for good."""
+    asked: list[int] = []
+
+    def throughput(ground: object, stack: str, size: int, seconds: float, window: int) -> object:
+        asked.append(window)
+        return {**run(1000.0 * window, 1.0), "lost": 0.5 if window == 832 else 0.0}
+
+    monkeypatch.setattr(cable, "throughput", throughput)
+    results, plan = Results(), Plan(runs=3)
+    for workload in (PLAIN, next(w for w in WORKLOADS if (w.kind, w.size) == ("plain", 200))):
+        datagrams.measure_rate(None, workload, [OURS], plan, results)
+        assert [one["rate"] for one in results.throughput[workload][OURS]] == [208e3] * 3
+    assert results.windows == {("plain", OURS): 208}
+    assert asked == [64, 208, 832] * 3 + [208] * 3
+
+
 @needs_netns
 def test_our_channel_is_measured_on_every_kind_of_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagrams, "WINDOWS", {"plain": (832,), "dtls": (832,)})
