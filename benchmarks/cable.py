@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness import HERE
+from harness import HERE, interleaved
 
 from ice_punch.lab.kernel.namespaces import LaboratoryError, command_in, make, new_names, remove
 from ice_punch.lab.kernel.namespaces import run_tool as tool
@@ -193,3 +193,26 @@ def fastest(by_window: list[tuple[int, list[Figures]]]) -> tuple[int, list[Figur
     """The window with the highest rate of those that lost nothing, or next to nothing."""
     lossless = [entry for entry in by_window if median(entry[1], "lost") <= LOSSLESS]
     return max(lossless or by_window, key=lambda entry: median(entry[1], "rate"))
+
+
+def with_best_windows(
+    ground: Ground,
+    windows: Mapping[str, Sequence[int]],
+    size: int,
+    runs: int,
+    seconds: float,
+    in_turn: Callable[..., dict[str, list[Figures]]] = interleaved,
+) -> dict[str, tuple[int, list[Figures]]]:
+    """Every stack with each of its windows; by stack the window that suits it, and the runs with
+    that."""
+    cases = {f"{stack} {w}": (stack, w) for stack, tried in windows.items() for w in tried}
+    found = in_turn(
+        list(cases),
+        runs,
+        lambda case: throughput(ground, cases[case][0], size, seconds, cases[case][1]),
+    )
+    by_stack: dict[str, list[tuple[int, list[Figures]]]] = {}
+    for case, results in found.items():
+        stack, window = cases[case]
+        by_stack.setdefault(stack, []).append((window, results))
+    return {stack: fastest(by_window) for stack, by_window in by_stack.items()}

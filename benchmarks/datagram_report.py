@@ -24,11 +24,11 @@ BEGIN, END = "<!-- benchmarks/datagrams.py writes from here -->", "<!-- to here 
 
 
 def ratio(
-    ours: Sequence[Figures], theirs: Sequence[Figures], of: Callable[[Figures], float]
+    these: Sequence[Figures], those: Sequence[Figures], figure: Callable[[Figures], float]
 ) -> float:
-    """The median of the ratios of runs that were measured one after the other: this machine is
-    twice as fast at one time as at another."""
-    return statistics.median(of(a) / of(b) for a, b in zip(ours, theirs, strict=False))
+    """The median of the ratios of runs that were measured one after the other, for a machine may
+    be twice as fast at one time as at another."""
+    return statistics.median(figure(a) / figure(b) for a, b in zip(these, those, strict=False))
 
 
 def rate(run: Figures) -> float:
@@ -208,22 +208,22 @@ def draw(results: Results, file: Path) -> None:
         squeeze=False, layout="constrained",
         height_ratios=[2 + len(results.throughput[w]) for w in shown],
     )  # fmt: skip
-    for workload, (rate, cpu) in zip(shown, axes, strict=True):
+    for workload, (left, right) in zip(shown, axes, strict=True):
         found = results.throughput[workload]
         names = list(found)
         ours = ["#1b6e5a" if n.startswith("ice-punch") else "#9aa5ab" for n in names]
         rates = [median(found[n], "rate") / 1000 for n in names]
         costs = [median(found[n], "sender") + median(found[n], "receiver") for n in names]
-        for ax, values, form in ((rate, rates, "{:.0f}"), (cpu, costs, "{:.1f}")):
+        for ax, values, form in ((left, rates, "{:.0f}"), (right, costs, "{:.1f}")):
             bars = ax.barh(names, values, color=ours)
             ax.bar_label(bars, [form.format(v) for v in values], padding=3, fontsize=8)
             ax.invert_yaxis()
             ax.margins(x=0.15)
             ax.tick_params(labelsize=8)
             ax.spines[["top", "right"]].set_visible(False)
-        cpu.set_yticklabels([])
-        rate.set_title(f"{workload.title}: thousand datagrams a second", fontsize=9, loc="left")
-        cpu.set_title("CPU seconds per million, both ends", fontsize=9, loc="left")
+        right.set_yticklabels([])
+        left.set_title(f"{workload.title}: thousand datagrams a second", fontsize=9, loc="left")
+        right.set_title("CPU seconds per million, both ends", fontsize=9, loc="left")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

@@ -106,25 +106,11 @@ def measure_rate(
     ground: Any, workload: Workload, stacks: Sequence[str], plan: Plan, results: Results
 ) -> None:
     """With each window where none is chosen yet; then the one that suits the stack is."""
-    kind, size = workload.kind, workload.size
-    cases: dict[str, tuple[str, int]] = {}
-    for stack in stacks:
-        chosen = results.windows.get((kind, stack))
-        for window in WINDOWS[kind] if chosen is None else [chosen]:
-            cases[f"{stack} {window}"] = stack, window
-    found = in_turn(
-        list(cases),
-        plan.runs,
-        lambda case: cable.throughput(ground, cases[case][0], size, plan.seconds, cases[case][1]),
-    )
-    by_stack: dict[str, list[tuple[int, list[Figures]]]] = {}
-    for case, runs in found.items():
-        stack, window = cases[case]
-        by_stack.setdefault(stack, []).append((window, runs))
-    results.throughput[workload] = {}
-    for stack, by_window in by_stack.items():
-        window, results.throughput[workload][stack] = cable.fastest(by_window)
-        results.windows[kind, stack] = window
+    kind, chosen = workload.kind, results.windows
+    windows = {s: [chosen[kind, s]] if (kind, s) in chosen else WINDOWS[kind] for s in stacks}
+    best = cable.with_best_windows(ground, windows, workload.size, plan.runs, plan.seconds, in_turn)
+    results.throughput[workload] = {stack: runs for stack, (_, runs) in best.items()}
+    chosen |= {(kind, stack): window for stack, (window, _) in best.items()}
 
 
 def measure_latency(machine: Machine, plan: Plan, results: Results) -> None:

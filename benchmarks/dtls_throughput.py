@@ -22,12 +22,11 @@ from cable import (
     End,
     cable,
     control,
-    fastest,
     has_pion,
     latency,
     median,
     pion_program,
-    throughput,
+    with_best_windows,
 )
 from harness import HERE, at_least_one, interleaved, need_namespaces, seconds, table, where
 
@@ -105,13 +104,7 @@ def show_throughput(
     ground: Ground, stacks: list[str], size: int, runs: int, seconds: float
 ) -> None:
     print(f"\n{size} bytes, {runs} runs of {seconds:g} s each, medians (rate: lowest - highest)\n")
-    cases = {f"{stack} {window}": (stack, window) for stack in stacks for window in WINDOWS}
-    results = interleaved(
-        list(cases),
-        runs,
-        lambda case: throughput(ground, cases[case][0], size, seconds, cases[case][1]),
-    )
-    best = {stack: fastest([(w, results[f"{stack} {w}"]) for w in WINDOWS]) for stack in stacks}
+    best = with_best_windows(ground, dict.fromkeys(stacks, WINDOWS), size, runs, seconds)
     ours = median(best[stacks[0]][1], "rate")
     rows = []
     for stack, (window, found) in best.items():

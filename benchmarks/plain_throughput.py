@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cable import IPS, End, cable, fastest, latency, median, pion_program, throughput
+from cable import IPS, End, cable, latency, median, pion_program, with_best_windows
 from harness import HERE, at_least_one, interleaved, need_namespaces, seconds, table, where
 
 from ice_punch.lab.kernel.namespaces import LaboratoryError, command_in, run_tool, tool
@@ -89,13 +89,7 @@ def show_throughput(
     windows: Sequence[int],
 ) -> None:
     print(f"\n{size} bytes, {runs} runs of {seconds:g} s each, medians\n")
-    cases = {f"{stack} {window}": (stack, window) for stack in stacks for window in windows}
-    results = interleaved(
-        list(cases),
-        runs,
-        lambda case: throughput(ground, cases[case][0], size, seconds, cases[case][1]),
-    )
-    best = {stack: fastest([(w, results[f"{stack} {w}"]) for w in windows]) for stack in stacks}
+    best = with_best_windows(ground, dict.fromkeys(stacks, windows), size, runs, seconds)
     rates = {stack: median(found, "rate") for stack, (_, found) in best.items()}
     rows = []
     for stack, (window, found) in best.items():

@@ -58,12 +58,7 @@ def two_behind(nat: NatBehaviour) -> Iterator[KernelInternet]:
 
 def mapped(inside: UdpProbe, server: UdpProbe) -> Address:
     """Where the server sees the probe."""
-    for _ in range(2):  # the first of a path may wait in vain for a neighbour's address
-        inside.send(server.address)
-        with contextlib.suppress(TimeoutError):
-            return server.source_of_next(2.0)
-    inside.send(server.address)
-    return server.source_of_next()
+    return inside.seen_by(server)
 
 
 def probe_at(stack: contextlib.ExitStack, host: KernelHost, port: int) -> UdpProbe:

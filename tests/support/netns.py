@@ -63,13 +63,23 @@ class UdpProbe:
             return True
         return False
 
-    def reaches(self, other: UdpProbe, *, expected: bool) -> bool:
-        """Whether a datagram arrives. One that is expected has time, and more than one try: the
-        first of a path may wait in vain for a neighbour's address."""
-        for _ in range(3 if expected else 1):
+    def seen_by(self, other: UdpProbe) -> Address:
+        """Where the other sees this one. Raises :class:`TimeoutError`."""
+        for _ in range(2):  # the first of a path may wait in vain for a neighbour's address
             self.send(other.address)
-            if not other.hears_nothing(2.0 if expected else 0.1):
-                return True
+            with contextlib.suppress(TimeoutError):
+                return other.source_of_next(2.0)
+        self.send(other.address)
+        return other.source_of_next()
+
+    def reaches(self, other: UdpProbe, *, expected: bool) -> bool:
+        """Whether a datagram arrives. One that is expected has time, and more than one try."""
+        if not expected:
+            self.send(other.address)
+            return not other.hears_nothing(0.1)
+        with contextlib.suppress(TimeoutError):
+            self.seen_by(other)
+            return True
         return False
 
     def close(self) -> None:

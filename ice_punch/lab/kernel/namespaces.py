@@ -76,17 +76,20 @@ def make(*namespaces: str) -> None:
 
 def remove(*namespaces: str) -> None:
     """Remove the namespaces that exist, and end what runs in them or is on its way in."""
-    there = [n for n in namespaces if os.path.exists(f"{DIRECTORY}/{n}")]
-    if not there:
-        return
     with contextlib.ExitStack() as stack:
         # What has opened a namespace enters it after its removal, too. Held open, no other gets
         # its number.
-        held = [stack.enter_context(open(f"{DIRECTORY}/{n}", "rb")) for n in there]
-        inodes = {os.fstat(namespace.fileno()).st_ino for namespace in held}
-        script = "".join(f"netns del {n}\n" for n in there)
+        inodes = {}
+        for name in namespaces:
+            with contextlib.suppress(FileNotFoundError):
+                held = stack.enter_context(open(f"{DIRECTORY}/{name}", "rb"))
+                inodes[name] = os.fstat(held.fileno()).st_ino
+        if not inodes:
+            return
+        script = "".join(f"netns del {n}\n" for n in inodes)
         run_tool("ip", "-force", "-batch", "-", script=script)
-        end_processes(_pids(lambda pid: _inode(pid) in inodes or _destination(pid) in there))
+        there = {*inodes.values()}
+        end_processes(_pids(lambda pid: _inode(pid) in there or _destination(pid) in inodes))
 
 
 def pids_in(*namespaces: str) -> list[int]:
